@@ -102,6 +102,8 @@ test: lint
 	$(IN_MEMORY) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not long' \
 		--ignore tests/acceptance/test_tutorial.py --ignore tests/page --ignore tests/api \
 		--ignore tests/quantised --ignore tests/cluster --ignore tests/mutation
+	@echo 'Left to targets of their own: test-cluster (PostgreSQL, buckets, Ray), test-page (Chromium),'
+	@echo 'test-api (kubectl), test-quantised (bitsandbytes), test-chat, tutorial, chaos-test, mutation.'
 
 # What is computed differs in its last bits from processor to processor; what is tested must not.
 # Torch, MKL, oneDNN, OpenBLAS and NumPy are each told which instructions they may use; on another

@@ -22,6 +22,7 @@ from loopscope.specs.status import ConditionType
 from loopscope.specs.yaml.nodes import Document, read_documents
 
 FILE_BYTES_MAX = 256 * 1024
+PORT_MAX = 65_535
 
 
 def _size(value: Any) -> Any:
@@ -50,12 +51,20 @@ def cluster_address(text: str) -> str:
     """Return the address of a Ray cluster. Raises ValueError for what Ray reads in another way."""
     host, _, port = text.rpartition(":")
     is_named = text in ("auto", "local")
-    if not is_named and not (host and port.isdigit() and "/" not in text):
+    is_port = port.isdecimal() and port.isascii() and 0 < int(port) <= PORT_MAX
+    if not is_named and not (host and is_port and "/" not in text):
         raise ValueError("expected HOST:PORT of the cluster's head, auto, or local")
     return text
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
 Once = BeforeValidator(_once)
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_:.]{0,62}$")]
@@ -65,7 +74,8 @@ ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 def _web_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    is_web = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not is_web or "@" in parts.netloc:
         raise ValueError("expected https://host/path, or http, without a user in it")
     return value
 
@@ -160,14 +170,14 @@ class Config(Given):
     slots: Annotated[dict[Device, Annotated[int, Field(ge=1, le=64)]], Once] | None = None
     executor: Literal["processes", "ray"] | None = None
     ray_address: Annotated[str, AfterValidator(cluster_address)] | None = None
-    ray_resources: dict[ResourceName, Annotated[float, Field(gt=0, strict=False)]] | None = None
+    ray_resources: dict[ResourceName, Annotated[Number, Field(gt=0)]] | None = None
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
     priority_classes: (
         dict[ClassName, Annotated[PriorityClass, BeforeValidator(_with_value)]] | None
     ) = None
-    aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
+    aging_seconds: Annotated[Number, Field(ge=1.0)] | None = None
     free_space_floor: Size | None = None
     notifications: Notifications | None = None
     resource_quotas: dict[Namespace, ResourceQuota] | None = None

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast, get_args
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observed, Snapshot, Wanted
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
-from loopscope.specs.registration import InForce
+from loopscope.specs.registration import FIXED, InForce, RegisteredPlan, Registration
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -164,9 +164,6 @@ def _head(connection: Connection, job_id: int) -> JobHead:
 ACTION = Action("capture", {}, {})
 ARTIFACT = ArtifactRecord("capture", ACTION.digest, "content", {}, {}, 0.0)
 WANTED = Wanted(ACTION, {})
-FEWER = Wanted(Action("steering", {}, {"samplesPerPrompt": 1}), {})
-FEWER_TEXTS = ArtifactRecord("steering", FEWER.action.digest, "content", {}, {"n": 1}, 0.0)
-MORE: Any = {"digest": "", "plan": {"openings": 2, "samples_per_opening": 1, "stopping": ""}}
 PAUSED = {"paused_by": "all", "paused_stages": {"capture": "all"}}
 
 
@@ -174,6 +171,19 @@ def _job(state: JobState, reason: str | None = None) -> Observed:
     job = JobHead(1, "capture", ACTION.digest, state, KEY, 1, 0, 0, 0.0, 0.0, reason=reason)
     return Observed(job=replace(job, way=ACTION.way))
 
+
+STEERING = Action("steering", {}, {"samplesPerPrompt": 1})
+PILOT = ArtifactRecord("steering", STEERING.digest, "content", {}, {"n": 5}, 0.0)
+PLAN: RegisteredPlan = {
+    "openings": 20,
+    "samples_per_opening": 1,
+    "arms": [],
+    "strengths": [],
+    "strength_unit": "nextTokenKl",
+    "min_difference": 0.15,
+    "stopping": FIXED,
+}
+REGISTERED = InForce(cast("Registration", {"digest": "record", "plan": PLAN}), None)
 
 SEEN: dict[str, tuple[Desired, Observed]] = {
     "input not known yet": (Blocked("Resolving", ""), Observed()),
@@ -184,11 +194,11 @@ SEEN: dict[str, tuple[Desired, Observed]] = {
     "job runs": (WANTED, _job("running")),
     "artifact is whole": (WANTED, Observed(artifact=ARTIFACT)),
     "artifact of older rules": (WANTED, Observed(kept=Kept(ARTIFACT, ""))),
-    "fewer texts than were registered": (
-        FEWER,
-        Observed(artifact=FEWER_TEXTS, registered=InForce(MORE, None)),
-    ),
     "no work needed": (Answered("GateNoGo", "", {}), Observed()),
+    "artifact of fewer texts than registered": (
+        Wanted(STEERING, {}),
+        Observed(artifact=PILOT, registered=REGISTERED),
+    ),
     "input refused or Stalled": (Blocked("InputRefused", "", True), Observed()),
     "job failed for good": (WANTED, _job("failed", "NotFinite")),
     "job cancelled by hand": (WANTED, _job("cancelled", "Cancelled")),

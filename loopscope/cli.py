@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Collection
 from importlib.metadata import version
@@ -98,6 +99,13 @@ def main() -> None:
         _run()
 
 
+def _words(error: Exception) -> str:
+    """Return what an error says; of one of the disk its file and the reason, without a number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def _run() -> None:
     try:
         words = asked_words()
@@ -112,7 +120,7 @@ def _run() -> None:
         print("nothing was applied", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except (CommandError, Failure, Corrupt, OSError) as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(printable(f"error: {_words(error)}"), file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -104,11 +104,17 @@ def ready_reference(snapshot: Snapshot, key: Key, used: str | None) -> ObjectRec
         why = f": {stalled.reason}: {stalled.message}" if stalled else ""
         return Blocked("UpstreamStalled", f"{key} needs a human{why}", terminal=True)
     if not record.ready:
-        ready = record.status.condition("Ready")
-        why = f": {ready.message}" if ready and ready.message else ""
         keep = used is not None and record.wanted_digest == used
-        return Blocked("InputsNotReady", f"waits for {key}{why}", keep_wanted=keep)
+        return Blocked("InputsNotReady", waits_for(key), keep_wanted=keep)
     return record
+
+
+def waits_for(key: Key) -> str:
+    """Return what the status of an object says that waits for another one, and no more.
+
+    What that one is doing changes often, and is told with it (``views.waiting``).
+    """
+    return f"waits for {key}"
 
 
 def artifact_of(snapshot: Snapshot, record: ObjectRecord) -> ArtifactRecord | Blocked:

@@ -16,7 +16,6 @@ import pyarrow.parquet
 from loopscope.reports.crate import REGISTER, write_crate
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.provenance import spec_yaml
-from loopscope.reports.page.writing import check_writable_place
 from loopscope.specs.artifact_files import ArtifactFile, Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
 from loopscope.specs.artifacts.robustness import ROBUSTNESS, ROBUSTNESS_TEXTS
@@ -27,6 +26,7 @@ from loopscope.specs.registration import RegisterExtract
 from loopscope.state import failpoints
 from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.destinations import check_writable_place, told_of
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256, fsync_path
 from loopscope.state.records import ArtifactRecord
@@ -55,20 +55,21 @@ def export_bundle(
     _check_destination(destination)
     if not allow_partial:
         _check_finished(view)
-    destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        _fill(view, temporary)
-        if registered is not None:
-            text = json.dumps(registered, indent=1, sort_keys=True, ensure_ascii=False)
-            (temporary / REGISTER).write_text(f"{text}\n", encoding="utf-8")
-        write_crate(view, temporary)
-        _make_durable(temporary)
-        _move(temporary, destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with told_of(destination):
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            _fill(view, temporary)
+            if registered is not None:
+                text = json.dumps(registered, indent=1, sort_keys=True, ensure_ascii=False)
+                (temporary / REGISTER).write_text(f"{text}\n", encoding="utf-8")
+            write_crate(view, temporary)
+            _make_durable(temporary)
+            _move(temporary, destination)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return destination
 
 

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopscope.specs.canonical import digest
@@ -52,6 +52,8 @@ class SourceCode:
 
     package: Path
     modules: Mapping[str, Module]
+    _hashes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """By stage, once it was asked for: each start of a job asks."""
 
     @staticmethod
     def read(package: Path = PACKAGE) -> SourceCode:
@@ -65,8 +67,10 @@ class SourceCode:
 
     def of_stage(self, stage: str) -> str:
         """Return a hash of the sources that run a stage: its own, the runner's, all they import."""
-        names = self.modules_of(stage)
-        return digest({name: self.modules[name].sha256 for name in names})
+        if stage not in self._hashes:
+            names = self.modules_of(stage)
+            self._hashes[stage] = digest({name: self.modules[name].sha256 for name in names})
+        return self._hashes[stage]
 
     def modules_of(self, stage: str) -> list[str]:
         """Return the names of these modules, in order."""

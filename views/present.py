@@ -2,14 +2,16 @@
 
 A status is what a controller observed. When it has ended, its jobs may have gone back to the queue,
 have been cancelled, paused or retried, or have lost their worker: then every view shows an object
-in the state of its job, in the words in which the next controller will.
+in the state of its job, in the words in which the next controller will. And an object that waits
+for another one is shown with what that one is doing (``views.waiting``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from loopscope.state.db import leader, pauses
+from loopscope.state.db import leader, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import JobHead, ObjectRecord
 from loopscope.state.workers import without_lost_worker
@@ -22,11 +24,15 @@ def is_controlled(connection: Connection) -> bool:
 
 def present(connection: Connection, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
     """Return the objects with the status that their jobs and what they own give them now."""
-    if all(_stays(record) for record in records) or is_controlled(connection):
+    if all(_stays(record) for record in records):
         return list(records)
-    from loopscope.views.unattended import Unattended  # late: it brings all that plans
+    from loopscope.views.unattended import Unattended  # late: they bring all that plans
+    from loopscope.views.waiting import with_reasons
 
-    return Unattended(connection, pauses.listed(connection)).of(records)
+    if is_controlled(connection):
+        return with_reasons(records, partial(objects.get, connection))
+    unattended = Unattended(connection, pauses.listed(connection))
+    return with_reasons(unattended.of(records), unattended.get)
 
 
 def _stays(record: ObjectRecord) -> bool:

@@ -58,7 +58,7 @@ class Unattended:
     def _behind(self, record: ObjectRecord) -> ObjectRecord:
         """Return an object that waits for another, in the words that follow from that one."""
         for key in object_references(record):
-            upstream = self._get(key)
+            upstream = self.get(key)
             if upstream is None:
                 continue
             paused_by = self._paused_by(record)
@@ -69,7 +69,8 @@ class Unattended:
                 return _with_conditions(record, plan_stage(snapshot, blocked, Observed()).status)
         return record
 
-    def _get(self, key: Key) -> ObjectRecord | None:
+    def get(self, key: Key) -> ObjectRecord | None:
+        """Return an object with that status, or None."""
         if key not in self._upstream:
             stored = objects.get(self.connection, key)
             self._upstream[key] = self.of([stored])[0] if stored is not None else None

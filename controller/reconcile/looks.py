@@ -17,6 +17,8 @@ from loopscope.state.records import ObjectRecord, edition_of
 
 OWNERS_WAIT_ROUNDS_MAX = 2 * len(PIPELINE)
 """So often an owner lets others go first: a change may run through the whole pipeline."""
+Waiting = tuple[str, str | None, float]
+"""Incarnation, the work that it wants, and since when it is not Ready."""
 _PLACE = {node.kind: place for place, node in enumerate(PIPELINE)}
 
 
@@ -31,13 +33,15 @@ class Looks:
     """The version of a status after which its own plan has nothing left to do."""
     _editions: dict[Key, str] = field(default_factory=dict)
     """What of each owner the objects that it owns can see, as of the change log."""
+    _waiting: dict[Key, Waiting | None] = field(default_factory=dict)
+    """What of each object that is not Ready yet those that name it can see, by the change log."""
     _owners: dict[Key, int] = field(default_factory=dict)
     """Owners that wait until what they own has been looked at, with the version to look for."""
     _rounds: int = 0
 
     def forget_all(self) -> None:
         """Let every change be followed again: versions may be those of another history."""
-        for kept in (self._as_of, self._answered, self._editions, self._owners):
+        for kept in (self._as_of, self._answered, self._editions, self._waiting, self._owners):
             kept.clear()
 
     def took(self, key: Key, version: int) -> None:
@@ -77,7 +81,12 @@ class Looks:
         """Yield the others that a change may concern: owner, what names it, what it owns."""
         if record is not None and record.owner is not None:
             yield record.owner
-        yield from self.dependants.naming(key)
+        waits = _waits_as(record)
+        is_news = waits is None or waits != self._waiting.get(key)
+        self._waiting[key] = waits
+        yield from (
+            one for one in self.dependants.naming(key) if is_news or one.kind in OWNER_KINDS
+        )
         if key.kind not in OWNER_KINDS:
             return
         edition = edition_of(record)
@@ -89,8 +98,21 @@ class Looks:
         return {key for key, version in asked.items() if self._as_of.get(key, 0) < version}
 
     def _forget(self, key: Key) -> None:
-        for kept in (self._as_of, self._answered, self._editions):
+        for kept in (self._as_of, self._answered, self._editions, self._waiting):
             kept.pop(key, None)
+
+
+def _waits_as(record: ObjectRecord | None) -> Waiting | None:
+    """Return all that those that name an object see of it while it is under way; None otherwise.
+
+    Since when it is not Ready is in it: in between it may have been, and seen so.
+    """
+    if record is None or record.ready or record.stalled or record.status.is_of_older_rules:
+        return None
+    ready = record.status.condition("Ready")
+    if ready is None:
+        return None
+    return record.uid, record.wanted_digest, ready.last_transition_time
 
 
 def in_order_of_work(key: Key) -> tuple[int, Key]:

@@ -16,7 +16,7 @@ from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
 from loopscope.terminal.printable import printable
-from loopscope.views.numbers import testable
+from loopscope.views.numbers import counted, testable
 from loopscope.views.present import present
 from loopscope.views.settled import family
 
@@ -99,9 +99,8 @@ def _steered(summary: Mapping[str, Any]) -> str:
         return ""
     rank = summary.get("anchor_rank")
     placed = f", rank {rank:.0f} of 100" if isinstance(rank, float) else ""
-    return (
-        f" (coarse latent {summary['anchor']}: {summary.get('anchor_children')} children{placed})"
-    )
+    children = counted(summary.get("anchor_children", 0), "child", "children")
+    return f" (coarse latent {summary['anchor']}: {children}{placed})"
 
 
 def _answers(summary: Mapping[str, Any]) -> str:

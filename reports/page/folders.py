@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from loopscope.reports.page.html import render_study
-from loopscope.reports.page.writing import check_writable_place
+from loopscope.state.destinations import check_writable_place, told_of
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace
 from loopscope.views.studies import Study, study_document
@@ -67,17 +67,18 @@ def _write(
             "BadDestination", f"{directory} exists; remove it, or name another place"
         )
     check_writable_place(directory)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        for name, text in files.items():
-            (temporary / name).write_text(text, encoding="utf-8")
-        for name, write in bundles.items():
-            (temporary / CELLS).mkdir(exist_ok=True)
-            write(temporary / CELLS / name)
-        temporary.chmod(0o755)
-        durable_replace(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with told_of(directory):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            for name, text in files.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            for name, write in bundles.items():
+                (temporary / CELLS).mkdir(exist_ok=True)
+                write(temporary / CELLS / name)
+            temporary.chmod(0o755)
+            durable_replace(temporary, directory)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 

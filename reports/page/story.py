@@ -17,6 +17,7 @@ from loopscope.specs.pipeline import NodeName
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import (
     count,
+    counted,
     decimal,
     is_missing,
     percent,
@@ -292,8 +293,9 @@ def _steered_anchor(view: ExperimentView) -> list[str]:
     stage = view.stage("mapping")
     entries = stage.document(GATE)["anchors"] if stage.available else []
     return [
-        f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
-        f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
+        f"Steered is coarse latent {entry['coarse']} with "
+        f"{counted(len(entry['children']), 'child', 'children')}, rank "
+        f"{decimal(entry['rank'], 1)} among its matched anchors."
         for entry in entries
         if entry.get("steered")
     ]

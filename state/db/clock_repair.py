@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.db import applied, tables
@@ -21,6 +21,12 @@ SET_SECONDS = 0.1
 _MARK = "clock"
 _s = tables.job_starts.c
 _j = tables.jobs.c
+_NEWEST = select(func.max(_s.started_at))
+_IN_THE_FUTURE = select(_j.id, _j.attempts, _j.created_at, _j.not_before).where(
+    _j.state == "pending",
+    (_j.created_at > bindparam("now")) | (_j.not_before > bindparam("latest")),
+)
+"""Built once: each start of a job asks."""
 
 
 def note(connection: Connection, clock: ClockReading) -> None:
@@ -48,7 +54,7 @@ def _starts_are_off_by(connection: Connection, clock: ClockReading) -> float:
 
     After a restart of the machine only this: no start lies in the future.
     """
-    newest = connection.execute(select(func.max(_s.started_at))).scalar()
+    newest = connection.execute(_NEWEST).scalar()
     if newest is None:
         return 0.0
     boot, _, offset = (applied.mark(connection, _MARK) or "").rpartition(" ")
@@ -61,9 +67,8 @@ def _due(
     connection: Connection, clock: ClockReading, policy: RetryPolicy
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the waiting jobs that came, or go on, in a future too far, with their right dates."""
-    query = select(_j.id, _j.attempts, _j.created_at, _j.not_before).where(_j.state == "pending")
-    future = (_j.created_at > clock.now) | (_j.not_before > clock.now + policy.wait_seconds)
-    for row in connection.execute(query.where(future)):
+    latest = clock.now + policy.wait_seconds
+    for row in connection.execute(_IN_THE_FUTURE, {"now": clock.now, "latest": latest}):
         has_failed = row.not_before > row.created_at
         longest = policy.pause_seconds_max(row.attempts) if has_failed else 0.0
         right = {

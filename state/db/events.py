@@ -36,8 +36,7 @@ def record(
         "first_seen_at": now,
         "last_seen_at": now,
     }
-    once_more = {"count": tables.events.c.count + 1, "last_seen_at": now}
-    upsert(connection, tables.events, seen, key=_SAME, again=once_more)
+    upsert(connection, tables.events, seen, key=_SAME, again=("last_seen_at",), counted="count")
     _keep_newest(connection)
 
 

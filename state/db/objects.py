@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -68,6 +68,12 @@ _RAISE = (
     .values(value=_counted.value + 1)
     .returning(_counted.value)
 )
+_SET_STATUS = (
+    update(tables.objects)
+    .where(*(_o[name] == bindparam(f"its_{name}") for name in Key._fields))
+    .values({n: bindparam(f"new_{n}") for n in ("status", "wanted_digest", "resource_version")})
+)
+_LOG_CHANGE = insert(tables.changes)
 """Built once: these are most of all statements, and building one takes longer than running it."""
 
 
@@ -203,15 +209,10 @@ def update_status(
         raise ValueError(f"{read.key}: observedGeneration {seen} of {current.generation}")
     if current.status == status and current.wanted_digest == wanted_digest:
         return False
-    connection.execute(
-        update(tables.objects)
-        .where(_is(read.key))
-        .values(
-            status=status.to_json(),
-            wanted_digest=wanted_digest,
-            resource_version=_log(connection, "MODIFIED", read.key),
-        )
-    )
+    new: dict[str, object] = {"new_status": status.to_json(), "new_wanted_digest": wanted_digest}
+    new["new_resource_version"] = _log(connection, "MODIFIED", read.key)
+    where = {f"its_{name}": value for name, value in read.key._asdict().items()}
+    connection.execute(_SET_STATUS, {**new, **where})
     return True
 
 
@@ -334,7 +335,7 @@ def counter(connection: Connection, name: str) -> int:
 def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"], key: Key) -> int:
     version = raise_counter(connection, "resource_version")
     change = {"resource_version": version, "type": type_, **key._asdict()}
-    connection.execute(insert(tables.changes), change)
+    connection.execute(_LOG_CHANGE, change)
     if version % 100 == 0:
         failpoints.reach("changes-trim")
         old = tables.changes.c.resource_version <= version - CHANGES_KEPT
@@ -393,8 +394,3 @@ def record_of(row: Row[Any]) -> ObjectRecord:
         owner_uid=row.owner_uid,
         wanted_digest=row.wanted_digest,
     )
-
-
-def keys(records: Iterable[ObjectRecord]) -> Sequence[Key]:
-    """Return the keys of records."""
-    return [record.key for record in records]

@@ -270,7 +270,9 @@ def test_an_edited_record_of_the_register_breaks_its_seal(bundle, tmp_path, plac
 
 
 def test_the_cited_digest_is_asked_for(place, bundle):
-    digest = json.loads(place.call("verify", str(bundle), "-o", "json")[1])["digest"]
+    found = json.loads(place.call("verify", str(bundle), "-o", "json")[1])
+    digest = found["digest"]
+    assert found["digestAsCited"] is None, "nobody said by which digest it was cited"
     assert place.call("verify", str(bundle), "--digest", f"sha256:{digest}")[0] == 0
     code, output = place.call("verify", str(bundle), "--digest", "0" * 64)
     assert code == 5 and "not the cited one" in output

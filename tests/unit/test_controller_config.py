@@ -66,10 +66,46 @@ def test_the_page_of_commands_shows_every_field():
     assert set(yaml.safe_load(shown)) == {field.alias for field in Config.model_fields.values()}
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", "6379", ""])
+@pytest.mark.parametrize(
+    "address",
+    ["ray://head:10001", "head", "head:port", "6379", "", "head:0", "head:65536", "head:٣"],
+)
 def test_an_address_that_ray_would_read_in_another_way_is_refused(tmp_path, address):
     (problem,) = refused(tmp_path, f"rayAddress: '{address}'")
     assert "expected HOST:PORT of the cluster's head, auto, or local" in problem
+
+
+NUMBERS = (
+    "jobStartsPerMinute: {}",
+    "burst: {}",
+    "slots: {{cpu: {}}}",
+    "slotsPerExperiment: {}",
+    "memory: {{cpu: {}}}",
+    "stageMemory: {{capture: {}}}",
+    "priorityClasses: {{high: {}}}",
+    "priorityClasses: {{high: {{value: {}}}}}",
+    "agingSeconds: {}",
+    "freeSpaceFloor: {}",
+    "rayResources: {{CPU: {}}}",
+    "resourceQuotas: {{default: {{hard: {{slots: {}}}}}}}",
+    "resourceQuotas: {{default: {{hard: {{requests.storage: {}}}}}}}",
+)
+
+
+@pytest.mark.parametrize("value", ["true", "yes", ".inf", "-.inf", ".nan", "1e400"])
+@pytest.mark.parametrize("field", NUMBERS)
+def test_a_number_is_finite_and_no_truth(tmp_path, field, value):
+    assert load(tmp_path, field.format(7))
+    (problem,) = refused(tmp_path, field.format(value))
+    assert problem.startswith("limits.conf:1:") and "found" in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:99999/x", "http://h:0/x", "http://h:port/x", "http://[/"]
+)
+def test_an_address_of_notifications_has_a_port_that_can_be(tmp_path, url):
+    (problem,) = refused(tmp_path, f"notifications: {{url: '{url}', secretEnv: A}}")
+    assert problem.startswith("limits.conf:1:17: notifications.url: ")
 
 
 def test_an_empty_file_says_nothing(tmp_path):

@@ -9,7 +9,7 @@ from loopscope.controller.reconcile.dependants import Dependants
 from loopscope.controller.reconcile.looks import Looks
 from loopscope.reconcilers.newest_job import job_words
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.status import Status
+from loopscope.specs.status import Condition, Status
 from loopscope.state.db import objects
 from loopscope.state.records import ObjectRecord
 from tests.simulated import Simulation, capture_spec, experiment_spec
@@ -76,6 +76,44 @@ def test_the_status_of_an_owner_is_nothing_to_what_it_owns_and_its_annotations_a
     assert looks.asked_for({OWNER: 13}, [protected]) == [OWNER]
     edited = replace(protected, generation=2)
     assert CAPTURE.key in looks.asked_for({OWNER: 14}, [edited])
+
+
+def waiting(record, reason, since=0.0, **changes):
+    said = Condition("Ready", "False", reason, reason, record.generation, since)
+    status = Status(record.generation, (said,))
+    return replace(record, status=status, **changes)
+
+
+def test_a_step_of_what_is_under_way_concerns_its_owner_alone(looks):
+    queued = waiting(CAPTURE, "JobPending", wanted_digest="d")
+    assert COARSE.key in looks.asked_for({CAPTURE.key: 11}, [queued])
+    runs = waiting(CAPTURE, "JobRunning", wanted_digest="d")
+    assert looks.asked_for({CAPTURE.key: 12}, [runs]) == [CAPTURE.key]
+    assert looks.asked_for({}, []) == [OWNER]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        waiting(CAPTURE, "JobPending", wanted_digest="e"),
+        waiting(CAPTURE, "JobPending", wanted_digest="d", since=9.0),
+        waiting(CAPTURE, "JobPending", wanted_digest="d", uid="another"),
+        replace(CAPTURE, status=Status(1, (Condition("Ready", "True", "Succeeded", "", 1),))),
+        replace(CAPTURE, status=Status(1, (Condition("Stalled", "True", "Bad", "", 1),))),
+    ],
+    ids=["wants other work", "was Ready in between", "another one", "Ready", "Stalled"],
+)
+def test_what_decides_for_those_that_wait_concerns_them(looks, then):
+    queued = waiting(CAPTURE, "JobPending", wanted_digest="d")
+    looks.asked_for({CAPTURE.key: 11}, [queued])
+    assert COARSE.key in looks.asked_for({CAPTURE.key: 12}, [then])
+    assert COARSE.key in looks.asked_for({CAPTURE.key: 13}, [queued]), "and so does the way back"
+
+
+def test_every_change_of_what_is_ready_or_stalled_concerns_what_names_it(looks):
+    ready = replace(CAPTURE, status=Status(1, (Condition("Ready", "True", "Succeeded", "", 1),)))
+    for version in (11, 12):
+        assert COARSE.key in looks.asked_for({CAPTURE.key: version}, [ready])
 
 
 def test_a_deleted_object_concerns_what_named_it_and_its_successor_is_looked_at(looks):

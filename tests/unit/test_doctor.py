@@ -33,7 +33,7 @@ def test_rates_and_what_is_kept_in_the_cache_are_shown(loopscope, cache, tmp_pat
     (model.parent / "abc.lock").touch()
     out = loopscope("doctor")[1]
     assert "150 GFLOP/s, 18.4 GB/s (cpu, 2 threads, " in out
-    assert "1 models (2.0 kB)" in out
+    assert "1 model (2.0 kB)" in out
     assert not (tmp_path / "state").exists(), "looking makes nothing"
 
 

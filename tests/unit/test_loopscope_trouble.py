@@ -100,3 +100,24 @@ def test_neither_a_boolean_nor_a_quoted_text_is_a_number(value, message):
 
     with pytest.raises(ValidationError, match=message):
         MappingRules.model_validate({"topK": value})
+
+
+FILES = [
+    "rate import {}",
+    "apply -f {}",
+    "apply --plan {}",
+    "patch experiment x --patch-file {}",
+    "run x.yaml --config {}",
+    "restore {}",
+    "rebuild {}",
+    "schema -o x.yaml/{}",
+]
+
+
+@pytest.mark.parametrize("words", FILES, ids=lambda words: words.rpartition(" ")[0])
+def test_a_file_that_is_not_there_is_told_by_name_without_a_number(command, tmp_path, words):
+    open_state(tmp_path / ".loopscope").database.close()
+    (tmp_path / "x.yaml").write_text("x: 1\n")
+    code, output = command(*words.format("nowhere").split())
+    assert code in (1, 2) and "Errno" not in output and "Traceback" not in output
+    assert any(word in output for word in ("nowhere", "x.yaml"))

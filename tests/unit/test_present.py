@@ -123,7 +123,14 @@ def test_beside_a_living_controller_its_own_words_stand(running):
     with running.state.database.write() as connection:
         leader.announce(connection, process_name(os.getpid()), {}, now=0.0)
         stored = objects.listed(connection)
-        assert present(connection, stored) == stored
+        shown = present(connection, stored)
+    cause = _said(stored[0])
+    assert "is running" in cause, "the capture, on which all the rest waits"
+    for before, after in zip(stored, shown, strict=True):
+        if before.status.condition("Ready").reason == "InputsNotReady":
+            assert _said(after).startswith(_said(before)) and _said(after).endswith(f": {cause}")
+        else:
+            assert after == before
 
 
 def test_nothing_is_written_and_the_next_controller_says_the_same(loopscope, running):
@@ -134,8 +141,14 @@ def test_nothing_is_written_and_the_next_controller_says_the_same(loopscope, run
     assert running.rows() == before
     running.restart()
     running.step()
-    now = {key: running.get(key.name, key.kind).status.conditions for key in told}
+    with running.state.database.write() as connection:
+        leader.announce(connection, process_name(os.getpid()), {}, now=0.0)
+        now = {r.key: r.status.conditions for r in present(connection, objects.listed(connection))}
     assert {key: _words(c) for key, c in told.items()} == {key: _words(c) for key, c in now.items()}
+
+
+def _said(record):
+    return record.status.condition("Ready").message
 
 
 def _words(conditions):

@@ -219,6 +219,7 @@ def test_the_command_stores_a_sweep_once_and_adds_to_it(loopscope, experiment):
         (["x"], "is its own replication"),
         (["x", "--axis", "hue"], "expected one of seed"),
         (["x", "--axis", "seed=a"], "is no number"),
+        (["x", "--axis", "batch=5"], "batch takes no values"),
         (["x", "--axis", "dictionary=y:/nowhere"], "no such file or folder"),
         (["nothing"], "no experiment named"),
         (["x", "y", "z"], "holds no spec.yaml"),

@@ -270,9 +270,9 @@ def test_objects_are_listed_by_kind_and_namespace_in_key_order(store):
     for key in keys:
         store.apply(key)
     with store.database.read() as connection:
-        assert objects.keys(objects.listed(connection)) == sorted(keys)
+        assert [one.key for one in objects.listed(connection)] == sorted(keys)
         found = objects.listed(connection, "Capture", "b")
-        assert objects.keys(found) == [Key("Capture", "b", "z")]
+        assert [one.key for one in found] == [Key("Capture", "b", "z")]
 
 
 def test_who_wants_a_digest_can_be_asked(store):

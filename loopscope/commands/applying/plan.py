@@ -23,6 +23,7 @@ from loopscope.commands.options import (
 from loopscope.context import CommandError, Globals, forecaster_of_this_machine, now
 from loopscope.specs.keys import Key
 from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
+from loopscope.state.destinations import write_whole
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.terminal.printable import printable
 
@@ -77,7 +78,7 @@ def plan(
     if output == "json":
         print(document)
         return
-    Path(output).write_text(document + "\n", encoding="utf-8")
+    write_whole(Path(output), lambda: document + "\n")
     print(f"{_total(found)}\nplan: {output}")
 
 

@@ -23,7 +23,7 @@ from loopscope.context import (
     rates_of_this_machine,
 )
 from loopscope.terminal.printable import printable
-from loopscope.views.numbers import age, byte_size
+from loopscope.views.numbers import age, byte_size, counted
 
 if TYPE_CHECKING:
     from loopscope.controller.maintenance.doctor import Check
@@ -199,8 +199,10 @@ def _machine(state: Path) -> Machine:
 def _lines(found: Machine) -> list[str]:
     memory, free = found["memoryBytes"], found["memoryFreeBytes"]
     kept = (
-        f"{found['cache']}: {found['models']} models ({byte_size(found['modelsBytes'])}), "
-        f"{found['dictionaries']} dictionaries ({byte_size(found['dictionariesBytes'])})"
+        f"{found['cache']}: {counted(found['models'], 'model')} "
+        f"({byte_size(found['modelsBytes'])}), "
+        f"{counted(found['dictionaries'], 'dictionary', 'dictionaries')} "
+        f"({byte_size(found['dictionariesBytes'])})"
     )
     rows = {
         "Machine": f"{found['processor'] or 'processor not known'}, {found['cores']} cores",

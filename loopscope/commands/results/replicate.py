@@ -143,6 +143,8 @@ def _axis(word: str) -> tuple[AxisKind, list[str]]:
     from loopscope.specs.replication import AXES
 
     name, _, values = word.partition("=")
+    if name == BATCH:
+        raise CommandError("--axis batch takes no values: it needs no run; write --axis batch")
     if name not in AXES:
         raise CommandError(f"--axis {name!r}; expected one of {', '.join((*AXES, BATCH))}")
     return name, [value for value in values.split(",") if value]

@@ -43,16 +43,16 @@ def verify(
     if not bundle.is_dir():
         raise CommandError(f"{bundle} is not a folder")
     found = verified(bundle)
-    cited = identifier is None or identifier.removeprefix("sha256:") == found.identifier
+    cited = None if identifier is None else identifier.removeprefix("sha256:") == found.identifier
     if output == "json":
         print(json.dumps(_document(found, cited=cited), indent=1, ensure_ascii=False))
     else:
         _print(found, cited=cited)
-    if not (found.holds and cited):
+    if not found.holds or cited is False:
         raise typer.Exit(EXIT_DIFFERS)
 
 
-def _document(found: Verification, *, cited: bool) -> dict[str, object]:
+def _document(found: Verification, *, cited: bool | None) -> dict[str, object]:
     return {
         "digest": found.identifier,
         "digestAsCited": cited,
@@ -69,7 +69,7 @@ def _document(found: Verification, *, cited: bool) -> dict[str, object]:
     }
 
 
-def _print(found: Verification, *, cited: bool) -> None:
+def _print(found: Verification, *, cited: bool | None) -> None:
     from loopscope.reports.text_table import TextTable
     from loopscope.terminal.columns import show
 
@@ -98,7 +98,8 @@ def _print(found: Verification, *, cited: bool) -> None:
         print(printable(f"  {one.check}: {one.place}: {values}"))
     if len(found.differences) > DIFFERENCES_SHOWN:
         print(f"  and {len(found.differences) - DIFFERENCES_SHOWN:,} more (-o json)")
-    print(f"\nbundle sha256:{found.identifier}{'' if cited else ', which is not the cited one'}")
+    other = ", which is not the cited one" if cited is False else ""
+    print(f"\nbundle sha256:{found.identifier}{other}")
     total = sum(found.compared.values())
     if found.holds:
         print(f"{total:,} values are as the bundle makes them; the others are named above")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from loopscope.context import CommandError, kind_of
+from loopscope.state.destinations import told_of, write_whole
 
 EXAMPLES = {
     "explain": ("explain experiment.spec.mapping", "explain experiment --recursive"),
@@ -56,7 +58,8 @@ def schema(
         return
     if kind is not None:
         raise CommandError("--output writes the schemas of all kinds; leave out KIND")
-    output.mkdir(parents=True, exist_ok=True)
+    with told_of(output):
+        output.mkdir(parents=True, exist_ok=True)
     for name, text in schema_files().items():
-        (output / name).write_text(text, encoding="utf-8")
+        write_whole(output / name, partial(str, text))
         print(output / name)

@@ -149,18 +149,19 @@ export function linkTo(one, text) {
 
 const WORDY = new Set(["STATE"]);
 const LONG = new Set(["DETAIL", "MESSAGE"]);
+const COUNTED = new Set(["ID", "COUNT"]);
 
 // A table as Python made it: columns, rows of texts, and the object of each row.
 export function table(document_, caption, { tall = false } = {}) {
   const shown = document_.columns.map((name, at) => [name, at]);
-  const head = element("tr", {}, shown.map(([name]) => element("th", { scope: "col" }, name)));
+  const head = element("tr", {}, shown.map(([name]) => element("th", { scope: "col", class: COUNTED.has(name) ? "n" : null }, name)));
   const rows = document_.rows.map((cells, at) => {
     const about = document_.objects?.[at];
     return element("tr", {}, shown.map(([name, place_]) => {
       const text = cells[place_];
       if (name === "OBJECT" && about) return element("td", { class: "name" }, linkTo(about, text));
       if (WORDY.has(name) || text === "Warning") return element("td", {}, word(text));
-      return element("td", { class: LONG.has(name) ? "long" : name === "ID" || name === "COUNT" ? "n" : "" }, text);
+      return element("td", { class: LONG.has(name) ? "long" : COUNTED.has(name) ? "n" : "" }, text);
     }));
   });
   return element("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption },

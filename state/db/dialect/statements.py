@@ -6,6 +6,7 @@ A kind is recognised by ``connection.dialect.name``; where no connection is at h
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,26 +65,36 @@ def upsert(
     table: Table,
     *rows: Mapping[str, object],
     key: Sequence[str] | None = None,
-    again: Mapping[str, object] | None = None,
+    again: Sequence[str] | None = None,
+    counted: str | None = None,
 ) -> None:
     """Write rows of the same columns; a row whose key is there has its other columns replaced.
 
-    The key is the primary key, or columns that are unique together. With ``again``, these values
-    are set in a row that is there, and nothing else.
+    The key is the primary key, or columns that are unique together. With ``again``, these columns
+    are replaced in a row that is there, and no others; ``counted`` is one that is raised by one.
     """
-    names = list(key if key is not None else table.primary_key.columns.keys())
-    statement, new = _insert(connection, table).values(rows[0]), rows[0]
-    if len(rows) > 1:
-        statement = _insert(connection, table).values(list(rows))
-        new = {name: statement.excluded[name] for name in rows[0]}
-    new = again or {name: value for name, value in new.items() if name not in names}
-    known = [_indexed(connection, table.c[name]) for name in names]
-    connection.execute(statement.on_conflict_do_update(index_elements=known, set_=new))
+    names = tuple(key if key is not None else table.primary_key.columns.keys())
+    new = tuple(again if again is not None else (n for n in rows[0] if n not in names))
+    dialect = connection.dialect.name
+    connection.execute(_upsert(dialect, table, names, new, counted), list(rows))
+
+
+@functools.cache
+def _upsert(
+    dialect: str, table: Table, key: tuple[str, ...], new: tuple[str, ...], counted: str | None
+) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement, which is built once: that takes longer than running it."""
+    statement = _insert(dialect, table)
+    values: dict[str, ColumnElement[Any]] = {name: statement.excluded[name] for name in new}
+    if counted is not None:
+        values[counted] = table.c[counted] + 1
+    known = [_indexed(dialect, table.c[name]) for name in key]
+    return statement.on_conflict_do_update(index_elements=known, set_=values)
 
 
 def insert_missing(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Write a row unless one of its key is there; return whether it was written."""
-    statement = _insert(connection, table).values(row).on_conflict_do_nothing()
+    statement = _insert(connection.dialect.name, table).values(row).on_conflict_do_nothing()
     written = statement.returning(*table.primary_key.columns)  # a count is not always given
     return connection.execute(written).first() is not None
 
@@ -138,13 +149,13 @@ def lease_holder(connection: Connection) -> str | None:
     return connection.execute(text(ALIVE)).scalar()
 
 
-def _indexed(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    is_hashed = connection.dialect.name == "postgresql" and column.info.get("long")
+def _indexed(dialect: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    is_hashed = dialect == "postgresql" and column.info.get("long")
     return func.md5(column) if is_hashed else column
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    if connection.dialect.name == "postgresql":
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql  # late: a short command needs but one of them
 
         return postgresql.insert(table)
