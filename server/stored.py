@@ -20,7 +20,6 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.records import AppliedRecord, ObjectRecord, ObjectText
 from loopscope.views.documents.objects import owner_document
 from loopscope.views.numbers import iso
-from loopscope.views.present import is_controlled
 
 _TIME = '"lastTransitionTime": '
 """Only as a key: inside of a string a quote has a backslash before it."""
@@ -42,13 +41,12 @@ def stored_wholes(connection: Connection, texts: Sequence[ObjectText]) -> list[s
 def _documents(connection: Connection, texts: Sequence[ObjectText]) -> list[str]:
     if not texts:
         return []
-    controlled = is_controlled(connection)
     asked = applied.between(connection, texts[0].key, texts[-1].key)
     made: list[str] = []
     others: dict[int, ObjectRecord] = {}
     for number, one in enumerate(texts):
         pieces = one.status.split(_TIME)
-        if not controlled and not _is_ready(pieces[0], one.generation):
+        if not _is_ready(pieces[0], one.generation):
             others[number] = one.record
         made.append(_document(one, pieces, asked.get(one.uid)))
     slow = seen(connection, list(others.values()), with_owned=False)
@@ -58,7 +56,7 @@ def _documents(connection: Connection, texts: Sequence[ObjectText]) -> list[str]
 
 
 def _is_ready(beginning: str, generation: int) -> bool:
-    """Whether an object is surely Ready, so that no job changes what it shows.
+    """Whether an object is surely Ready, so that nothing else changes what it shows.
 
     By what its status is up to the first time, which ends its first condition.
     """
