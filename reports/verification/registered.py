@@ -40,7 +40,6 @@ def check_registered(bundle: OpenBundle, findings: Findings) -> None:
             findings.differs(CHAIN, "records", "an opening", "an intention")
             return
         record = found.intention
-        _check_letters(bundle, extract, record, findings)
         if found.opening is not None:
             findings.deviate(
                 f"the arms were named before as much was scored as registered, "
@@ -54,6 +53,7 @@ def check_registered(bundle: OpenBundle, findings: Findings) -> None:
         _check_spec(bundle, record, unblinded, findings)
         _check_inputs(bundle, record, findings)
         _answer(bundle, record, findings)
+        _check_letters(bundle, extract, record, findings)
 
 
 def _check_chain(extract: RegisterExtract, findings: Findings) -> None:

@@ -11,6 +11,7 @@ from loopscope.reports.verification.files import check_files
 from loopscope.reports.verification.findings import Findings
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.reports.verification.verify import verify
+from loopscope.specs.blinding import arms_by_letter
 from loopscope.specs.registration import seal_of as registration_seal
 from tests.integration.real import Place
 from tests.tampering import (
@@ -222,7 +223,7 @@ def test_what_was_registered_before_the_run_stands_in_the_bundle_with_its_answer
     assert found.deviations == []
     assert "when nothing was done" in found.answers[0]
     assert [line.partition(":")[0] for line in found.answers[1:]] == [
-        "multi-coarse > 0 in concept", "multi-fine > 0 in concept",
+        "multi-coarse > 0 in concept", "multi-fine > 0 in concept", "letters",
     ]  # fmt: skip
 
 
@@ -250,6 +251,7 @@ def test_what_is_done_otherwise_than_registered_is_said(bundle, tmp_path):
     register["records"][0]["registered_at"] = "2999-01-01T00:00:00.000Z"
     record = register["records"][0]
     record["digest"] = register["chain"][0] = registration_seal(record)
+    register["letters"] = arms_by_letter(record["digest"], register["letters"].values())
     path.write_text(json.dumps(register))
     seal_again(edited)
     found = verify(edited)
