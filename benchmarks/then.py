@@ -2,7 +2,7 @@
 
 The commit is taken out of the repository into ``build/620b04e`` and runs with the libraries of this
 environment. Both run in state folders of their own, warm: a run that had to convert the model is
-run again, and the first of that commit is not counted, since it fills caches of its own. With fewer
+run again, and the first of that commit is not counted: it takes half as long again. With fewer
 openings both have the same ones, the first. Processor time is that of all processes of a run
 together.
 """
