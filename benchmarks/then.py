@@ -84,8 +84,7 @@ def now(build: Path, openings: int) -> Found:
 def then(build: Path, openings: int) -> Found:
     """Run the same by the commit of then."""
     checkout = build / COMMIT
-    is_new = not checkout.exists()
-    if is_new:
+    if not checkout.exists():
         half = build / f"half-{COMMIT}"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
@@ -97,6 +96,8 @@ def then(build: Path, openings: int) -> Found:
     example = checkout / "examples/france"
     spec = cut(example / "experiment.yaml", example / "cut.yaml", openings)
     state, more = build / "then-state", {"PYTHONPATH": str(checkout)}
-    if is_new:
+    ran = checkout / ".ran"
+    if not ran.exists():
         run(spec, state, checkout, more)
+        ran.touch()
     return warm(spec, state, checkout, more)
