@@ -50,8 +50,8 @@
     showArms(chosen);
   };
   const choose = (chosen) => {
-    const all = location.pathname + location.search;
-    history.replaceState(null, "", chosen ? `#${place(chosen.side, chosen.latent)}` : all);
+    const hash = chosen ? `#${place(chosen.side, chosen.latent)}` : "";
+    if (hash !== location.hash) history.pushState(null, "", hash || location.pathname + location.search);
     show(chosen);
   };
   list.addEventListener("change", () => choose(chosenIn(`#${list.value}`)));
