@@ -178,7 +178,8 @@
   for (const region of document.querySelectorAll(".scroll")) {
     const about = region.getAttribute("aria-label"), table = region.querySelector("table");
     const line = make("p", undefined, { class: "save" });
-    line.append("save ", asCsv(about, () => ofTable(table)), " ", asParquet(about, () => typed(ofTable(table))));
+    const rows = () => typed(ofTable(table));
+    line.append("save ", asCsv(about, rows), " ", asParquet(about, rows));
     region.after(line);
   }
   const styled = (svg) => {
