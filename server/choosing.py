@@ -12,7 +12,13 @@ from loopscope.server.resources import Resource
 from loopscope.specs.keys import Key
 from loopscope.state.records import ObjectRecord, ObjectText
 from loopscope.views.documents.objects import object_document
-from loopscope.views.selectors import FieldTerm, Selector, parse_field_selector, parse_selector
+from loopscope.views.selectors import (
+    FieldTerm,
+    Selector,
+    names_instead,
+    parse_field_selector,
+    parse_selector,
+)
 
 _NAME, _NAMESPACE = ("metadata", "name"), ("metadata", "namespace")
 DIGITS_MAX = 30
@@ -101,6 +107,12 @@ def choice_of(resource: Resource, namespace: str | None, query: Mapping[str, str
                 400,
                 f"field label not supported: {'.'.join(term.path)}; expected a field below "
                 "metadata, spec or status, for example metadata.name",
+            )
+        if names := names_instead(term.path):
+            raise Refused(
+                400,
+                f"field label not supported: {'.'.join(term.path)}; below {term.path[0]} stand "
+                f"{', '.join(names)}",
             )
     steady = tuple(term for term in terms if term.path in (_NAME, _NAMESPACE))
     others = tuple(term for term in terms if term.path not in (_NAME, _NAMESPACE))

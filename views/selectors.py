@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Selector = Callable[[Mapping[str, str]], bool]
@@ -79,6 +79,19 @@ def parse_field_selector(text: str) -> list[FieldTerm]:
     Raises ValueError for anything else.
     """
     return [_field_term(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def names_instead(path: Sequence[str]) -> list[str]:
+    """Return what stands beside a place that no object has below ``metadata`` and ``status``.
+
+    Empty where an object may have the field; what a spec has differs from kind to kind.
+    """
+    from loopscope.specs.status import StatusJson  # late: most commands select by no field
+    from loopscope.views.documents.objects import Metadata
+
+    places = {"metadata": Metadata.__annotations__, "status": StatusJson.__annotations__}
+    names = list(places.get(path[0], ()))
+    return names if names and len(path) > 1 and path[1] not in names else []
 
 
 def _field_term(text: str) -> FieldTerm:

@@ -16,7 +16,13 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
 from loopscope.views.documents.objects import object_document
 from loopscope.views.present import present
-from loopscope.views.selectors import FieldTerm, Selector, parse_field_selector, parse_selector
+from loopscope.views.selectors import (
+    FieldTerm,
+    Selector,
+    names_instead,
+    parse_field_selector,
+    parse_selector,
+)
 
 SelectorOption = Annotated[
     str | None, typer.Option("--selector", "-l", help="Labels: a=b,c!=d,e in (f,g),h,!i.")
@@ -168,6 +174,11 @@ def _fields(text: str | None) -> list[FieldTerm]:
             raise CommandError(
                 f"--field-selector: no object has a field {'.'.join(term.path)!r}; a path begins "
                 f"with one of {', '.join(_ROOTS)}"
+            )
+        if names := names_instead(term.path):
+            raise CommandError(
+                f"--field-selector: no object has a field {'.'.join(term.path)!r}; below "
+                f"{term.path[0]} stand {', '.join(names)}"
             )
     return terms
 

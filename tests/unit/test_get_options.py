@@ -86,6 +86,8 @@ def test_fields_choose_objects(loopscope, world):
         (["exp/france", "paris"], 2, "not both"),
         (["exp,nothing"], 2, "unknown kind 'nothing'"),
         (["exp", "--field-selector", "metdata.name=x"], 2, "a path begins with one of"),
+        (["exp", "--field-selector", "status.ready=True"], 2, "below status stand observedGener"),
+        (["exp", "--field-selector", "metadata.nmae=x"], 2, "below metadata stand name,"),
         (["exp", "--field-selector", "metadata.name"], 2, "no field selector"),
         (["exp", "--sort-by", ".a["], 2, "--sort-by"),
         (["exp", "--sort-by", ".status.nothing"], 1, "no experiment has the field .status.nothing"),

@@ -135,7 +135,8 @@ def test_labels_and_fields_choose(api, selector, found):
 
 @pytest.mark.parametrize(
     "query",
-    ["labelSelector=a%3D%3D%3Db", "fieldSelector=nothing", "fieldSelector=kind%3Da", "limit=-1",
+    ["labelSelector=a%3D%3D%3Db", "fieldSelector=nothing", "fieldSelector=kind%3Da",
+     "fieldSelector=status.ready%3DTrue", "fieldSelector=metadata.nmae%3Da", "limit=-1",
      "continue=x", "continue=WzFd", "watch=1&resourceVersion=x", "watch=1&timeoutSeconds=x"],
 )  # fmt: skip
 def test_a_query_that_means_nothing_is_refused(api, query):
