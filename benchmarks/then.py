@@ -3,8 +3,8 @@
 The commit is taken out of the repository into ``build/620b04e`` and runs with the libraries of this
 environment. Both run in state folders of their own, warm: a run that had to convert the model is
 run again. That commit does not know the marks that a conversion bears now and converts anew, so it
-has a cache of its own, filled by a run with few openings that is not counted. With fewer openings
-both have the same ones, the first. Processor time is that of all processes of a run together.
+has a cache of its own, filled by a capture that is not counted. With fewer openings both have the
+same ones, the first. Processor time is that of all processes of a run together.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 COMMIT = "620b04e"
 CACHE = f"cache-{COMMIT}"
 SPEC = ROOT / "benchmarks/france.yaml"
-OPENINGS_UNCOUNTED = 2
-"""The run that fills the cache goes through every stage; more texts would warm nothing else."""
 
 Found = dict[str, Any]
 
@@ -43,6 +41,14 @@ def cut(spec: Path, to: Path, openings: int) -> Path:
     document["spec"]["steering"]["prompts"] = {"texts": texts[: openings or len(texts)]}
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    return to
+
+
+def capture_of(spec: Path, to: Path) -> Path:
+    """Write the capture of an experiment as a spec of its own, in the same folder."""
+    document = yaml.safe_load(spec.read_text())
+    capture = {field: document["spec"][field] for field in ("model", "hook", "prompts")}
+    to.write_text(yaml.safe_dump({**document, "kind": "Capture", "spec": capture}))
     return to
 
 
@@ -104,8 +110,8 @@ def then(build: Path, openings: int) -> Found:
     more = {"PYTHONPATH": str(checkout), "LOOPSCOPE_CACHE": str(cache)}
     filled = cache / "filled"
     if not filled.exists():
-        few = cut(example / "experiment.yaml", example / "few.yaml", OPENINGS_UNCOUNTED)
-        run(few, state, checkout, more)
+        capture = capture_of(example / "experiment.yaml", example / "capture.yaml")
+        run(capture, state, checkout, more)
         filled.touch()
     spec = cut(example / "experiment.yaml", example / "cut.yaml", openings)
     return run(spec, state, checkout, more)
