@@ -19,14 +19,14 @@ WRITE_LOCK = "select pg_advisory_xact_lock(hashtext('loopscope'), hashtext(curre
 _COUNT_COMMIT = (
     "with moved as (update commit_marker set n = n + 1 "
     "where pg_current_xact_id_if_assigned() is not null returning n) "
-    f"select pg_notify('{CHANGED}', current_schema() || ' ' || n) from moved"
+    f"select pg_notify('{CHANGED}', current_schema() || ' ' || %s) from moved"
 )
 
 
-def engine_of(address: Address, patience_seconds: float) -> Engine:
+def engine_of(address: Address, patience_seconds: float, name: str) -> Engine:
     """Return an engine whose connections wait this long for another writer.
 
-    Each commit that changed a row raises the marker and announces it.
+    Each commit that changed a row raises the marker and announces it, with the engine's name.
     """
     engine = create_engine(
         address.url,
@@ -43,7 +43,7 @@ def engine_of(address: Address, patience_seconds: float) -> Engine:
     @event.listens_for(engine, "commit")
     def _count(connection: Connection) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute(_COUNT_COMMIT)
+        cursor.execute(_COUNT_COMMIT, (name,))
         cursor.close()
 
     return engine
