@@ -188,7 +188,7 @@ $(MOTO)/.installed:
 
 # What tests SQLite itself, or a folder as it lies on a disk, stays at home.
 ON_A_SERVER := tests/unit/test_controller_*.py tests/unit/test_leases.py tests/unit/test_plan.py \
-	tests/unit/test_retention.py tests/unit/test_rollout.py tests/unit/test_state_events.py \
+	tests/unit/test_making_room.py tests/unit/test_retention.py tests/unit/test_rollout.py tests/unit/test_state_events.py \
 	tests/unit/test_state_invariants.py tests/unit/test_state_jobs.py tests/unit/test_state_objects.py \
 	tests/unit/test_state_workers.py tests/unit/test_state_artifacts.py tests/unit/test_server_*.py
 

@@ -6,7 +6,11 @@ import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from loopscope.state.db.dialect.postgresql.address import Address
-from loopscope.state.db.dialect.stored_text import json_text, keep_to_utf8, without_nul
+from loopscope.state.db.dialect.stored_text import (
+    keep_to_utf8,
+    strict_json_text,
+    without_nul,
+)
 
 CONNECT_SECONDS = 10
 """How long one waits for a server that does not answer."""
@@ -34,7 +38,7 @@ def engine_of(address: Address, patience_seconds: float, name: str) -> Engine:
             "options": _options(address, patience_seconds),
             "connect_timeout": CONNECT_SECONDS,
         },
-        json_serializer=json_text,
+        json_serializer=strict_json_text,
         pool_pre_ping=True,  # a server that was started again closed them all
     )
     keep_to_utf8(engine)
