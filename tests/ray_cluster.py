@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ class Nodes:
                     **_ports(),
                 )
                 self._cluster._wait_for_node(node, STARTS_SECONDS)
+                _wait_for_agents(node)
             except Exception:  # of a node that does not start Ray raises just that
                 for failed in self._cluster.worker_nodes - before:
                     self._cluster.remove_node(failed, allow_graceful=False)
@@ -141,6 +143,17 @@ def _tell_raylets_where_their_agents_listen() -> None:
         return start(command, *words, **more)
 
     services.start_ray_process = start_telling
+
+
+def _wait_for_agents(node: Any) -> None:
+    """Wait for the agents of a node, before which no actor starts. Raises TimeoutError."""
+    session = Path(node.get_session_dir_path())
+    until = time.monotonic() + STARTS_SECONDS
+    said = [f"{name}_{node.node_id}" for name in PORTS]
+    while not all((session / name).exists() for name in said):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the agents of node {node.node_id} did not start")
+        time.sleep(0.05)
 
 
 def _ports() -> dict[str, int]:
