@@ -13,7 +13,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.reports.crate import REGISTER, write_crate
+from loopscope.reports.crate import OWNER, REGISTER, write_crate
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.provenance import spec_yaml
 from loopscope.specs.artifact_files import ArtifactFile, Table
@@ -33,6 +33,7 @@ from loopscope.state.records import ArtifactRecord
 from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.origin import PANDAS_ATTRIBUTES, origin_of
+from loopscope.views.owner import owner_json
 from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 
@@ -63,8 +64,7 @@ def export_bundle(
             temporary.mkdir()
             _fill(view, temporary)
             if registered is not None:
-                text = json.dumps(registered, indent=1, sort_keys=True, ensure_ascii=False)
-                (temporary / REGISTER).write_text(f"{text}\n", encoding="utf-8")
+                _write_document(registered, temporary / REGISTER)
             write_crate(view, temporary)
             _make_durable(temporary)
             _move(temporary, destination)
@@ -104,6 +104,8 @@ def _fill(view: ExperimentView, folder: Path) -> None:
     static = render_report(view, explorable=False, looks=looks)
     (folder / "report-static.html").write_text(static, encoding="utf-8")
     _write_status(view, folder / "status.json")
+    if view.owner is not None:
+        _write_document(owner_json(view.owner, view.experiment), folder / OWNER)
     (folder / "manifests").mkdir()
     for stage in view.stages.values():
         if stage.folder is not None:
@@ -154,7 +156,12 @@ def _write_status(view: ExperimentView, path: Path) -> None:
     records = [view.experiment, *(s.record for s in view.stages.values() if s.record is not None)]
     documents = [object_document(record) for record in records]
     kept = [{k: v for k, v in document.items() if k != "spec"} for document in documents]
-    path.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    _write_document(kept, path)
+
+
+def _write_document(document: object, path: Path) -> None:
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _copy(

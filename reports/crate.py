@@ -24,12 +24,14 @@ from loopscope.specs.pipeline import NODES, PIPELINE
 from loopscope.state.files import file_sha256
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import iso
+from loopscope.views.owner import owner_json, owner_words
 
 METADATA = "ro-crate-metadata.json"
 CITATION = "citation.txt"
 REGISTER = "register.json"
+OWNER = "owner.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.2"
-ROOT, SEAL, PROGRAM = "./", "#content", "#loopscope"
+ROOT, SEAL, PROGRAM, WHOLE = "./", "#content", "#loopscope", "#owner"
 NO_LICENCE = (
     "No licence was given for this bundle. The model, the dictionaries and the texts in it may be "
     "under terms of their own."
@@ -49,6 +51,7 @@ _ABOUT = {
     "report-static.html": "the same page without any script",
     CITATION: "how to cite this bundle",
     REGISTER: "what was expected, written down before the outcome existed",
+    OWNER: "the sweep or the study that the experiment is one of, with all texts in place",
     **{one.name: one.about for one in (SENSITIVITY, ROBUSTNESS, ROBUSTNESS_TEXTS)},
     **{bundled_features(side): FEATURES.about for side in ("coarse", "fine")},
     **{f"manifests/{name}.json": f"how {node.words} was made" for name, node in NODES.items()},
@@ -73,6 +76,7 @@ def write_crate(view: ExperimentView, folder: Path) -> None:
         *_inputs(view),
         *(_action(stage, names) for stage in view.stages.values() if stage.artifact is not None),
         *_people(view),
+        *_owner(view),
         _licence(view),
         {
             "@id": PROGRAM,
@@ -198,6 +202,8 @@ def _root(view: ExperimentView, names: list[str]) -> Entity:
         "hasPart": _references([quote(name) for name in names]),
         "mentions": _references([_action_id(s) for s in view.stages.values() if s.artifact]),
     }
+    if view.owner is not None:
+        root["isPartOf"] = {"@id": WHOLE}
     if people := _authors(view):
         root["author"] = _references([_person_id(n) for n, _ in enumerate(people)])
     return root
@@ -210,6 +216,22 @@ def _person_id(number: int) -> str:
 def _people(view: ExperimentView) -> Iterator[Entity]:
     for number, name in enumerate(_authors(view)):
         yield {"@id": _person_id(number), "@type": "Person", "name": name}
+
+
+def _owner(view: ExperimentView) -> Iterator[Entity]:
+    """Yield what the experiment is one of, by the digest of its spec."""
+    if view.owner is None:
+        return
+    found = owner_json(view.owner, view.experiment)
+    yield {
+        "@id": WHOLE,
+        "@type": "CreativeWork",
+        "name": f"Loopscope {'study' if view.owner.key.kind == 'Study' else 'sweep'} "
+        f"{view.owner.key.name}",
+        "description": f"This experiment is {owner_words(found, view.name)}",
+        "identifier": f"sha256:{found['digest']}",
+        "subjectOf": {"@id": OWNER},
+    }
 
 
 def _licence(view: ExperimentView) -> Entity:

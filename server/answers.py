@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.json_values import Json, JsonObject, without_nan
 from loopscope.specs.keys import API_VERSION
 from loopscope.state.failures import Failure, TransientFailure
 
@@ -116,17 +116,7 @@ def encoded(document: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(document, allow_nan=False).encode()
     except ValueError:
-        return json.dumps(_without_nan(document)).encode()
-
-
-def _without_nan(value: object) -> Json:
-    if isinstance(value, Mapping):
-        return {str(name): _without_nan(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value  # type: ignore[return-value] # a scalar of JSON
+        return json.dumps(without_nan(document)).encode()
 
 
 def not_found(plural: str, name: str) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ TRIES = 3
 """Of starting a node: meanwhile somebody may have taken one of its ports."""
 STARTS_SECONDS = 180
 """How long a node is waited for; Ray's 30 are too few on a busy machine."""
+RAYLET_SECONDS = 120
+"""How long its raylet is; Ray waits to the end for one that has died."""
 PORTS = (
     "metrics_agent_port",
     "runtime_env_agent_port",
@@ -101,12 +104,13 @@ def running_cluster(number: int = NODES, cpus: int = CPUS, **configuration: int)
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "300",
+            "RAY_raylet_start_wait_time_s": str(RAYLET_SECONDS),
         }
         from ray.cluster_utils import Cluster  # late: it reads these when it is imported
 
         from loopscope.controller.jobs.on_ray.cluster import CONFIGURATION
 
+        _tell_raylets_where_their_agents_listen()
         head = {
             "num_cpus": 0,
             "object_store_memory": 80 * 2**20,
@@ -122,6 +126,21 @@ def running_cluster(number: int = NODES, cpus: int = CPUS, **configuration: int)
             yield nodes
         finally:
             cluster.shutdown()
+
+
+def _tell_raylets_where_their_agents_listen() -> None:
+    """Pass on a port that Ray names to the agent alone, for whose answer a raylet waits 15 s."""
+    from ray._private import services  # late, as above
+
+    start = services.start_ray_process
+
+    def start_telling(command: list[str], *words: Any, **more: Any) -> Any:
+        listens = re.search(r"--listen-port=([1-9]\d*)", " ".join(command))
+        if command[0] == services.RAYLET_EXECUTABLE and listens is not None:
+            command = [*command, f"--dashboard_agent_listen_port={listens[1]}"]
+        return start(command, *words, **more)
+
+    services.start_ray_process = start_telling
 
 
 def _ports() -> dict[str, int]:

@@ -124,6 +124,8 @@ class ExperimentView:
     """The arms of a steering that is blinded, under their letters."""
     others_steered: Mapping[str, StageView] = field(default_factory=dict)
     """The steering of those that draw, or open, otherwise, by the experiment's name."""
+    owner: ObjectRecord | None = None
+    """The sweep or the study that it is one of, as long as that is there."""
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
@@ -146,6 +148,7 @@ class ExperimentView:
             known = objects.listed(connection, kind="Experiment", namespace=key.namespace)
             others = other_runs(experiment, known)
             drawn = _steered(connection, key, others)
+            owner = _owner(connection, experiment)
         stages: dict[NodeName, StageView] = {}
         for name in NODE_NAMES:
             if not NODES[name].is_in(experiment.spec):
@@ -159,7 +162,7 @@ class ExperimentView:
             for name, (record, made) in drawn.items()
         }
         blinded = blinded_arms(records["steering"], state.artifacts)
-        return ExperimentView(experiment, own, quantised, rated, others, blinded, elsewhere)
+        return ExperimentView(experiment, own, quantised, rated, others, blinded, elsewhere, owner)
 
     @property
     def name(self) -> str:
@@ -212,6 +215,13 @@ class ExperimentView:
             return [int(latent) for latent in recorded]
         columns = {name: features[name].tolist() for name in features.columns}
         return Selection.model_validate(stage.spec["selection"]).candidates(columns)
+
+
+def _owner(connection: Connection, experiment: ObjectRecord) -> ObjectRecord | None:
+    if experiment.owner is None:
+        return None
+    found = objects.get(connection, experiment.owner)
+    return found if found is not None and found.uid == experiment.owner_uid else None
 
 
 Steered = tuple[ObjectRecord, ArtifactRecord | None]

@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.reports.page.html import render_study
@@ -17,35 +18,50 @@ from loopscope.state.files import durable_replace
 from loopscope.views.studies import Study, study_document
 from loopscope.views.sweeps import Sweep, SweepCellDocument, sweep_document
 
-CONCEPTS, STUDY, REPORT = "concepts.csv", "study.json", "report.html"
+REPORT, STATIC = "report.html", "report-static.html"
+CONCEPTS, STUDY = "concepts.csv", "study.json"
 GRID, SWEEP, CELLS = "cells.csv", "sweep.json", "cells"
 
 
-def write_study_folder(study: Study, directory: Path) -> Path:
-    """Write ``concepts.csv``, ``study.json`` and ``report.html``, all or none; return the folder.
+@dataclass(frozen=True)
+class SweepPages:
+    """The report of a sweep, to explore and without a script."""
 
+    explorable: str
+    static: str
+
+
+def write_study_folder(study: Study, directory: Path) -> Path:
+    """Write ``concepts.csv``, ``study.json`` and both reports, all or none; return the folder.
+
+    The page of a study has no script, so its two reports are one and the same.
     Numbers have every digit; what is not known is empty, or null. Raises TerminalFailure where the
     folder is there already.
     """
     document = study_document(study)
     concepts = [{**one} for one in document["concepts"]]
+    page = render_study(study)
     files = {
         CONCEPTS: _csv(
             list(concepts[0]) if concepts else [], [[*one.values()] for one in concepts]
         ),
         STUDY: _json(document),
-        REPORT: render_study(study),
+        REPORT: page,
+        STATIC: page,
     }
     return _write(files, {}, directory)
 
 
 def write_sweep_folder(
-    sweep: Sweep, page: str, bundles: Mapping[str, Callable[[Path], object]], directory: Path
+    sweep: Sweep,
+    pages: SweepPages,
+    bundles: Mapping[str, Callable[[Path], object]],
+    directory: Path,
 ) -> Path:
-    """Write ``cells.csv``, ``sweep.json``, ``report.html`` and a bundle a cell in ``cells/``.
+    """Write ``cells.csv``, ``sweep.json``, both reports and a bundle a cell in ``cells/``.
 
-    ``page`` is the sweep's report; ``bundles`` write that of a cell, by its name, to a folder. All
-    or none, as ``write_study_folder``; raises what a bundle raises.
+    ``bundles`` write that of a cell, by its name, to a folder. All or none, as
+    ``write_study_folder``; raises what a bundle raises.
     """
     document = sweep_document(sweep)
     own = [name for name in SweepCellDocument.__annotations__ if name not in ("name", "values")]
@@ -54,7 +70,12 @@ def write_sweep_folder(
         [cell["name"], *cell["values"].values(), *({**cell}[name] for name in own)]
         for cell in document["cells"]
     ]
-    files = {GRID: _csv(head, rows), SWEEP: _json(document), REPORT: page}
+    files = {
+        GRID: _csv(head, rows),
+        SWEEP: _json(document),
+        REPORT: pages.explorable,
+        STATIC: pages.static,
+    }
     return _write(files, bundles, directory)
 
 

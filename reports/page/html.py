@@ -122,16 +122,22 @@ def render_several(title: str, found: Several) -> str:
 
 
 def render_sweep(
-    sweep: Sweep, chains: Sequence[Chain] = (), replicated: tuple[Replicated, Pairs] | None = None
+    sweep: Sweep,
+    chains: Sequence[Chain] = (),
+    replicated: tuple[Replicated, Pairs] | None = None,
+    *,
+    explorable: bool = True,
 ) -> str:
     """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set.
 
-    ``replicated`` is what it tries again, where it does, with the pairs of dictionaries.
+    ``replicated`` is what it tries again, where it does, with the pairs of dictionaries. Without
+    ``explorable`` the page has no script and the same content.
     """
     template = environment().get_template("sweep.html.j2")
     return template.render(
         sweep=sweep,
-        script=script("grid.js"),
+        script=script("grid.js") if explorable else None,
+        static_policy=STATIC_POLICY,
         effects=effect([cell.row for cell in sweep.cells]),
         chains=[chain_section(one) for one in chains],
         replicated=replication_section(*replicated) if replicated is not None else None,

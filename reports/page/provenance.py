@@ -13,6 +13,7 @@ from loopscope.specs.pipeline import PIPELINE, NodeName
 from loopscope.views.documents.objects import applicable_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import byte_size, iso
+from loopscope.views.owner import owner_json, owner_words
 
 VALUE_CHARACTERS_MAX = 300
 _SHOWN_ELSEWHERE = {"files", "metrics", "contentDigest", "digest", "stage", "createdAt"}
@@ -38,12 +39,16 @@ class StageProvenance:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the model is, what the references resolved to, the artifacts, and the spec as YAML."""
+    """What the model is, what the references resolved to, the artifacts, and the spec as YAML.
+
+    ``owner`` says in a sentence of which sweep or study the experiment is one; empty where of none.
+    """
 
     model: Mapping[str, Any]
     inputs: list[tuple[str, list[tuple[str, str]]]]
     stages: list[StageProvenance]
     spec: str
+    owner: str
 
 
 def provenance(view: ExperimentView) -> Provenance:
@@ -53,7 +58,14 @@ def provenance(view: ExperimentView) -> Provenance:
         resolved_inputs(view),
         [stage_provenance(s) for s in view.stages.values() if s.artifact is not None],
         spec_yaml(view),
+        _owner(view),
     )
+
+
+def _owner(view: ExperimentView) -> str:
+    if view.owner is None:
+        return ""
+    return owner_words(owner_json(view.owner, view.experiment), view.name)
 
 
 def stage_provenance(stage: StageView) -> StageProvenance:

@@ -31,7 +31,7 @@ class Findings:
 
     ``left_out`` maps what was not computed again to the reason. ``answers`` say what came of what
     was registered, ``deviations`` what was done otherwise; ``ended`` how a steering that might stop
-    early came to its end.
+    early came to its end; ``owner`` of which sweep or study the experiment is one.
     """
 
     compared: dict[str, int] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Findings:
     deviations: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     ended: str = ""
+    owner: str = ""
 
     def same(self, check: str, place: str, recorded: Any, computed: Any) -> None:
         """Compare a value, or a document with all that is in it."""

@@ -20,6 +20,7 @@ from loopscope.specs.revisions import changed_rules, revisions_of
 from loopscope.specs.spec_json import ExperimentJson
 from loopscope.specs.yaml.nodes import read_documents
 from loopscope.state.artifacts.store import Corrupt
+from loopscope.views.documents.objects import ApplicableDocument
 from loopscope.views.origin import PANDAS_ATTRIBUTES
 
 DOCUMENT_BYTES_MAX = 256 * 1024 * 1024
@@ -86,7 +87,19 @@ class OpenBundle:
     @property
     def experiment(self) -> ExperimentJson:
         """The experiment's spec, with its defaults."""
-        found: ExperimentJson = self._once("spec.yaml", _experiment)
+        found: ExperimentJson = self._once(
+            "spec.yaml with defaults",
+            lambda _: ExperimentSpec.model_validate(self.applicable["spec"]).canonical(),
+            self.folder / "spec.yaml",
+        )
+        if found is None:
+            raise Corrupt("spec.yaml is missing")
+        return found
+
+    @property
+    def applicable(self) -> ApplicableDocument:
+        """The experiment as it could be applied again."""
+        found: ApplicableDocument | None = self._once("spec.yaml", _applicable)
         if found is None:
             raise Corrupt("spec.yaml is missing")
         return found
@@ -117,7 +130,6 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _experiment(path: Path) -> ExperimentJson:
+def _applicable(path: Path) -> ApplicableDocument:
     (document,) = read_documents(_text(path), path.name)
-    value: Any = document.value
-    return cast(ExperimentJson, ExperimentSpec.model_validate(value["spec"]).canonical())
+    return cast(ApplicableDocument, document.value)

@@ -16,6 +16,7 @@ from loopscope.reports.verification.gate import check_gate
 from loopscope.reports.verification.latents import check_latents
 from loopscope.reports.verification.looks import check_looks
 from loopscope.reports.verification.opened import OpenBundle
+from loopscope.reports.verification.owned import check_owner
 from loopscope.reports.verification.registered import check_registered
 from loopscope.reports.verification.robustness import check_robustness
 from loopscope.reports.verification.scoring import check_scoring
@@ -35,7 +36,8 @@ class Verification:
 
     ``answers`` say what came of what was registered, ``deviations`` what was done otherwise.
     ``ended`` says how a steering that might stop early came to its end, empty where none might;
-    ``identifier`` is the digest by which the bundle is cited, None where it has none.
+    ``owner`` of which sweep or study the experiment is one; ``identifier`` is the digest by which
+    the bundle is cited, None where it has none.
     """
 
     identifier: str | None
@@ -45,6 +47,7 @@ class Verification:
     deviations: list[str]
     answers: list[str]
     ended: str
+    owner: str
 
     @property
     def holds(self) -> bool:
@@ -65,6 +68,7 @@ def verify(folder: Path) -> Verification:
     check_stated(bundle, findings)
     with findings.part("rules", "manifests"):
         _check_numbers(bundle, findings)
+    check_owner(bundle, findings)
     check_registered(bundle, findings)
     findings.leave_out(_PAGES, "they are compared by their hashes alone")
     return Verification(
@@ -75,6 +79,7 @@ def verify(folder: Path) -> Verification:
         list(findings.deviations),
         list(findings.answers),
         findings.ended,
+        findings.owner,
     )
 
 

@@ -68,6 +68,27 @@ def test_a_script_that_the_policy_does_not_name_does_not_run(chromium, place, tm
     assert any("Content Security Policy" in line for line in found.said)
 
 
+def test_back_and_forward_go_through_the_latents_that_were_chosen(opened):
+    page, chosen = opened.page, ".explore select"
+    values = page.locator(f"{chosen} option").evaluate_all("all => all.map((one) => one.value)")
+    first, second = values[1], values[2]
+    page.select_option(chosen, first)
+    page.select_option(chosen, second)
+    page.select_option(chosen, second)
+    page.keyboard.press("Escape")
+    for step, value in ((page.go_back, second), (page.go_back, first), (page.go_back, ""),
+                        (page.go_forward, first)):  # fmt: skip
+        step()
+        page.wait_for_function(
+            "value => document.querySelector('.explore select').value === value", arg=value
+        )
+        assert page.evaluate("location.hash") == (f"#{value}" if value else "")
+        assert (opened.count(".dim") > 0) is bool(value)
+    page.reload()
+    page.wait_for_selector(".explore")
+    assert page.locator(chosen).input_value() == first
+
+
 def test_a_link_shows_one_latent_and_escape_all(chromium, place, pairs):
     coarse = int(pairs["coarse"].iloc[0])
     own = pairs[pairs["coarse"] == coarse]

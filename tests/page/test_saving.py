@@ -1,11 +1,14 @@
 """Tables and figures saved as Parquet by the page itself, read by pyarrow."""
 
+import io
+
 import numpy as np
 import pandas
 import pyarrow.parquet
 import pytest
 
 from loopscope.specs.artifacts.mapping import PAIRS
+from loopscope.specs.artifacts.steering import VERDICT
 from loopscope.views.numbers import MISSING
 from tests.page.test_exploring import Opened
 
@@ -85,6 +88,38 @@ def test_a_heading_between_rows_is_saved_as_a_column(opened, tmp_path):
     heading = region.locator("thead").nth(1).inner_text().strip()
     assert table["part"].tolist() == ["Top prompts"] * bodies[0] + [heading] * bodies[1]
     assert table["prompt"].notna().all() and bodies[1]
+
+
+def test_every_table_has_the_same_numbers_as_csv_and_as_parquet(opened, view):
+    tables = [[bytes(one) for one in pair] for pair in opened.page.evaluate(SAVED)]
+    assert len(tables) == opened.count(".scroll") > 10
+    estimates = []
+    for text, parquet in tables:
+        found = pandas.read_csv(io.BytesIO(text))
+        other = pyarrow.parquet.read_table(io.BytesIO(parquet)).to_pandas()
+        assert list(found.columns) == list(other.columns)
+        for name in other.select_dtypes("number").columns:
+            np.testing.assert_array_equal(found[name].to_numpy(np.float64), other[name])
+        if list(found.columns[:2]) == ["contrast", "estimate"]:
+            estimates.append(found["estimate"].tolist())
+    verdict = view.stage("steering").document(VERDICT)
+    wanted = [one["estimate"] for one in verdict["contrasts"]]
+    assert estimates[0] == pytest.approx(wanted, abs=5e-4) and min(wanted) < 0 < max(wanted)
+
+
+SAVED = """async () => {
+  const kept = [];
+  URL.createObjectURL = (blob) => (kept.push(blob), "blob:kept");
+  HTMLAnchorElement.prototype.click = () => {};
+  for (const region of document.querySelectorAll(".scroll")) {
+    const line = region.nextElementSibling;
+    for (const button of line.querySelectorAll("button")) button.click();
+  }
+  const read = async (blob) => [...new Uint8Array(await blob.arrayBuffer())];
+  const bytes = await Promise.all(kept.map(read));
+  return bytes.flatMap((_, at) => (at % 2 ? [] : [[bytes[at], bytes[at + 1]]]));
+}"""
+"""Presses all buttons beside tables, and returns what they would save."""
 
 
 def test_no_table_has_two_columns_of_one_name(opened):

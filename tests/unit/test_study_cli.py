@@ -52,8 +52,10 @@ def test_export_writes_the_numbers_with_all_their_digits_once(studied, loopscope
     folder = tmp_path / "out"
     assert loopscope("export", "study/s", folder)[0] == 0
     assert sorted(one.name for one in folder.iterdir()) == [
-        "concepts.csv", "report.html", "study.json",
+        "concepts.csv", "report-static.html", "report.html", "study.json",
     ]  # fmt: skip
+    static = (folder / "report-static.html").read_bytes()
+    assert static == (folder / "report.html").read_bytes() and b"<script" not in static
     document = json.loads((folder / "study.json").read_text())
     assert document["word"] == "Supported" and len(document["sentences"]) == 5
     rows = list(csv.DictReader((folder / "concepts.csv").open()))

@@ -1,10 +1,12 @@
 """A sweep taken elsewhere: its grid, its page and the bundle of each cell, all or nothing."""
 
 import csv
+import html
 import json
 
 from sqlalchemy import func, update
 
+from loopscope.reports.page.policy import STATIC_POLICY
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects, tables
 from tests.unit.reports_case import build
@@ -36,7 +38,7 @@ def test_it_holds_what_the_report_shows_and_the_bundle_that_each_cell_has_alone(
     code, out, err = loopscope("export", "s", tmp_path / "out")
     assert (code, err) == (0, "") and str(tmp_path / "out") in out
     found = {one.relative_to(tmp_path / "out").as_posix() for one in (tmp_path / "out").iterdir()}
-    assert found == {"cells.csv", "sweep.json", "report.html", "cells"}
+    assert found == {"cells.csv", "sweep.json", "report.html", "report-static.html", "cells"}
     loopscope("report", "s", "-o", tmp_path / "s.html")
     assert (tmp_path / "out/report.html").read_bytes() == (tmp_path / "s.html").read_bytes()
     (row,) = csv.DictReader((tmp_path / "out/cells.csv").open())
@@ -49,6 +51,25 @@ def test_it_holds_what_the_report_shows_and_the_bundle_that_each_cell_has_alone(
         if (tmp_path / "alone" / name).is_file():
             same = tmp_path / "out/cells/s-low" / name
             assert same.read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+
+
+def test_its_static_report_has_the_same_rows_and_no_script_and_both_are_the_same_again(
+    tmp_path, loopscope
+):
+    swept(tmp_path, {"cosine": {"low": {}}})
+    for name in ("one", "two"):
+        assert loopscope("export", "s", tmp_path / name)[0] == 0
+    explorable = (tmp_path / "one/report.html").read_text()
+    static = (tmp_path / "one/report-static.html").read_text()
+    assert "<script" in explorable and "<script" not in static
+    assert f'content="{STATIC_POLICY}"' in html.unescape(static)
+    assert table(static) == table(explorable)
+    for name in ("report.html", "report-static.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def table(page):
+    return page[page.index('<table id="grid">') : page.index("</table>")]
 
 
 def test_a_cell_that_is_not_there_yet_is_named_and_left_out_where_that_is_allowed(

@@ -141,7 +141,7 @@ def _write_sweep(
     state: StateFolder, namespace: str, sweep: Sweep, directory: Path, *, allow_partial: bool
 ) -> None:
     from loopscope.commands.results.sweep_page import chains_of, replicated_by
-    from loopscope.reports.page.folders import write_sweep_folder
+    from loopscope.reports.page.folders import SweepPages, write_sweep_folder
     from loopscope.reports.page.html import render_sweep
 
     with state.database.read() as connection:
@@ -157,9 +157,10 @@ def _write_sweep(
     def bundle(key: Key) -> Callable[[Path], None]:
         return lambda folder: _bundle_of(state, key, folder, allow_partial=allow_partial)
 
-    page = render_sweep(sweep, chains_of(state, known), replicated_by(state, namespace, sweep.name))
+    shown = sweep, chains_of(state, known), replicated_by(state, namespace, sweep.name)
+    pages = SweepPages(render_sweep(*shown), render_sweep(*shown, explorable=False))
     bundles = {one.key.name: bundle(one.key) for one in known}
-    print(f"sweep: {write_sweep_folder(sweep, page, bundles, directory)}")
+    print(f"sweep: {write_sweep_folder(sweep, pages, bundles, directory)}")
 
 
 def _bundle_of(state: StateFolder, key: Key, directory: Path, *, allow_partial: bool) -> None:

@@ -64,6 +64,7 @@ def _document(found: Verification, *, cited: bool | None) -> dict[str, object]:
         ],
         "notRecomputed": found.left_out,
         "ended": found.ended,
+        "owner": found.owner,
         "registered": found.answers,
         "afterRegistration": found.deviations,
     }
@@ -85,6 +86,7 @@ def _print(found: Verification, *, cited: bool | None) -> None:
     for what, why in found.left_out.items():
         print(printable(f"  {what}: {why}"))
     for title, lines in (
+        ("owner", [found.owner] if found.owner else []),
         ("looks", [found.ended] if found.ended else []),
         ("registered", found.answers),
         ("otherwise than registered", found.deviations),

@@ -50,8 +50,8 @@
     showArms(chosen);
   };
   const choose = (chosen) => {
-    const all = location.pathname + location.search;
-    history.replaceState(null, "", chosen ? `#${place(chosen.side, chosen.latent)}` : all);
+    const hash = chosen ? `#${place(chosen.side, chosen.latent)}` : "";
+    if (hash !== location.hash) history.pushState(null, "", hash || location.pathname + location.search);
     show(chosen);
   };
   list.addEventListener("change", () => choose(chosenIn(`#${list.value}`)));
@@ -178,7 +178,8 @@
   for (const region of document.querySelectorAll(".scroll")) {
     const about = region.getAttribute("aria-label"), table = region.querySelector("table");
     const line = make("p", undefined, { class: "save" });
-    line.append("save ", asCsv(about, () => ofTable(table)), " ", asParquet(about, () => typed(ofTable(table))));
+    const rows = () => typed(ofTable(table));
+    line.append("save ", asCsv(about, rows), " ", asParquet(about, rows));
     region.after(line);
   }
   const styled = (svg) => {
