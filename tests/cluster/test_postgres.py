@@ -122,13 +122,14 @@ class TestPostgres(DatabaseConformance):
     def test_a_state_of_before_comes_forward_and_its_copy_can_be_restored(self) -> None:
         self.raise_version(self.database)
         with self.database.write() as connection:
-            connection.execute(text("drop table preemptions"))
-            connection.execute(text("update alembic_version set version_num = '0007'"))
+            connection.execute(text("drop table shares"))
+            connection.execute(text("alter table workers drop column maker"))
+            connection.execute(text("update alembic_version set version_num = '0008'"))
         self.database.close()
         forward = open_database(self.dialect(self.place))
         with forward.read() as connection:
             assert schema_revision(connection) == HEAD_REVISION
-            assert connection.execute(text("select * from preemptions")).all() == []
+            assert connection.execute(text("select * from shares")).all() == []
         forward.close()
         (copy,) = self.place.glob("state.db.before-*")
         dialect = self.dialect(self.place)
