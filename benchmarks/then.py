@@ -2,9 +2,9 @@
 
 The commit is taken out of the repository into ``build/620b04e`` and runs with the libraries of this
 environment. Both run in state folders of their own, warm: a run that had to convert the model is
-run again, and the first of that commit is not counted: it takes half as long again. With fewer
-openings both have the same ones, the first. Processor time is that of all processes of a run
-together.
+run again. That commit does not know the marks that a conversion bears now and converts anew, so it
+has a cache of its own, filled by a capture that is not counted. With fewer openings both have the
+same ones, the first. Processor time is that of all processes of a run together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from loopscope.inputs.files import default_cache
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "620b04e"
+CACHE = f"cache-{COMMIT}"
 SPEC = ROOT / "benchmarks/france.yaml"
 
 Found = dict[str, Any]
@@ -40,6 +41,14 @@ def cut(spec: Path, to: Path, openings: int) -> Path:
     document["spec"]["steering"]["prompts"] = {"texts": texts[: openings or len(texts)]}
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    return to
+
+
+def capture_of(spec: Path, to: Path) -> Path:
+    """Write the capture of an experiment as a spec of its own, in the same folder."""
+    document = yaml.safe_load(spec.read_text())
+    capture = {field: document["spec"][field] for field in ("model", "hook", "prompts")}
+    to.write_text(yaml.safe_dump({**document, "kind": "Capture", "spec": capture}))
     return to
 
 
@@ -68,17 +77,21 @@ def run(spec: Path, state: Path, checkout: Path, more: Mapping[str, str] | None 
     }
 
 
-def warm(spec: Path, state: Path, checkout: Path, more: Mapping[str, str] | None = None) -> Found:
-    """Run a spec afresh, and once more if the model had to be converted for it."""
-    models = default_cache() / "loopscope/models"
-    before = set(models.glob("*"))
-    found = run(spec, state, checkout, more)
-    return found if before == set(models.glob("*")) else run(spec, state, checkout, more)
-
-
 def now(build: Path, openings: int) -> Found:
-    """Run the spec by this checkout; the state stays in ``build/bench-state``."""
-    return warm(cut(SPEC, build / "france.yaml", openings), build / "bench-state", ROOT)
+    """Run the spec by this checkout, and once more if the model had to be converted for it.
+
+    The state stays in ``build/bench-state``.
+    """
+    spec, state = cut(SPEC, build / "france.yaml", openings), build / "bench-state"
+    before = conversions()
+    found = run(spec, state, ROOT)
+    return found if before == conversions() else run(spec, state, ROOT)
+
+
+def conversions() -> dict[str, int]:
+    """Return the converted models of this machine, and when each was written."""
+    models = default_cache() / "loopscope/models"
+    return {str(mark): mark.stat().st_mtime_ns for mark in models.glob("*/identity.json")}
 
 
 def then(build: Path, openings: int) -> Found:
@@ -93,11 +106,12 @@ def then(build: Path, openings: int) -> Found:
         ).stdout
         subprocess.run(["tar", "-x", "-C", str(half)], input=archive, check=True)
         half.rename(checkout)
-    example = checkout / "examples/france"
+    example, state, cache = checkout / "examples/france", build / "then-state", build / CACHE
+    more = {"PYTHONPATH": str(checkout), "LOOPSCOPE_CACHE": str(cache)}
+    filled = cache / "filled"
+    if not filled.exists():
+        capture = capture_of(example / "experiment.yaml", example / "capture.yaml")
+        run(capture, state, checkout, more)
+        filled.touch()
     spec = cut(example / "experiment.yaml", example / "cut.yaml", openings)
-    state, more = build / "then-state", {"PYTHONPATH": str(checkout)}
-    ran = checkout / ".ran"
-    if not ran.exists():
-        run(spec, state, checkout, more)
-        ran.touch()
-    return warm(spec, state, checkout, more)
+    return run(spec, state, checkout, more)

@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from loopscope.controller.settings import SLOTS, STORAGE, NotificationSettings
-from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.actions import CODE_REVISIONS, SHAREABLE
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import read_at_most
 from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.parallelism import WORKERS_MAX
 from loopscope.specs.sizes import byte_count
 from loopscope.specs.status import ConditionType
 from loopscope.specs.yaml.nodes import Document, read_documents
@@ -37,6 +38,16 @@ def _stages(value: Mapping[str, int]) -> Mapping[str, int]:
     if unknown:
         raise ValueError(
             f"unknown stage {unknown[0]!r}; expected one of {', '.join(CODE_REVISIONS)}"
+        )
+    return value
+
+
+def _shareable(value: Mapping[str, int]) -> Mapping[str, int]:
+    alone = sorted(set(_stages(value)) - SHAREABLE)
+    if alone:
+        raise ValueError(
+            f"a job of the stage {alone[0]} is done by one worker; "
+            f"expected {', '.join(sorted(SHAREABLE))}"
         )
     return value
 
@@ -67,6 +78,7 @@ Once = BeforeValidator(_once)
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
+Workers = Annotated[int, Field(ge=1, le=WORKERS_MAX)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_:.]{0,62}$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -100,6 +112,7 @@ class GivenSettings(TypedDict, total=False):
     slots_per_experiment: int
     memory_bytes: Mapping[str, int]
     stage_memory_bytes: Mapping[str, int]
+    stage_parallelism: Mapping[str, int]
     priority_classes: Mapping[str, int]
     preempting_classes: tuple[str, ...]
     aging_seconds: float
@@ -174,6 +187,7 @@ class Config(Given):
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
+    stage_parallelism: Annotated[dict[str, Workers], AfterValidator(_shareable)] | None = None
     priority_classes: (
         dict[ClassName, Annotated[PriorityClass, BeforeValidator(_with_value)]] | None
     ) = None

@@ -19,6 +19,7 @@ from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
 from loopscope.controller.jobs.making_room import MakingRoom
+from loopscope.controller.jobs.sharing import Sharing
 from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.notifications.notifier import Notifier
 from loopscope.controller.observer import Observer, Unobserved
@@ -88,6 +89,7 @@ class Controller:
     _reconciling: Reconciling = field(init=False)
     starter: Starter = field(init=False)
     _room: MakingRoom = field(init=False)
+    _sharing: Sharing = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
     _looks: Looks = field(init=False)
@@ -140,6 +142,7 @@ class Controller:
             self.state, self.settings, self.clock, self.executor, self.free_bytes
         )
         self._room = MakingRoom(self.starter)
+        self._sharing = Sharing(self.starter)
 
     def watch_with(self, observer: Observer) -> None:
         """Report to ``observer`` what happens from now on."""
@@ -162,6 +165,7 @@ class Controller:
             self._notice_commands,
             self._reconcile_due,
             self._cancel_unwanted_jobs,
+            self._sharing.look,
             self._start_jobs,
             self._make_room,
             self._mark_reconciled,

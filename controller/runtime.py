@@ -156,7 +156,10 @@ def running_controller(
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
         resolver = Resolver(threads, wake.set)
         try:
-            with _executing(state, settings, clock, wake.set) as executor:
+            with (
+                state.database.dialect.waking(wake.set),
+                _executing(state, settings, clock, wake.set) as executor,
+            ):
                 controller = Controller(
                     state,
                     settings,

@@ -82,6 +82,8 @@ class Settings:
     """What jobs may use at once, by device; a device that is missing has no budget."""
     stage_memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """What a job of a stage is taken to use; a stage that is missing uses nothing."""
+    stage_parallelism: Mapping[str, int] = field(default_factory=dict)
+    """How many workers make the shards of a job of a stage at once; a stage that is missing: 1."""
     priority_classes: Mapping[str, int] = field(
         default_factory=lambda: {"interactive": 144, "high": 6, "normal": 0, "low": -6}
     )

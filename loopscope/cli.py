@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Collection
-from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -46,6 +45,8 @@ def application(words: Collection[str] = ()) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # late: it brings the reader of e-mail
+
         print(f"loopscope {version('loopscope')}")
         raise typer.Exit
 
@@ -109,7 +110,8 @@ def _words(error: Exception) -> str:
 def _run() -> None:
     try:
         words = asked_words()
-        program = application(sys.argv[1:] if words is None else words)
+        words = sys.argv[1:] if words is None else words
+        program = application([*words, "version"] if "--version" in words else words)
         if not gc.isenabled():  # see ``start``
             gc.freeze()
             gc.enable()

@@ -1,4 +1,8 @@
-"""The context that every command shares: the state folder, names of objects, exit codes."""
+"""The context that every command shares: the state folder, names of objects, exit codes.
+
+What opens a state is imported where one is opened: SQLAlchemy takes longer than all else of a short
+command, and those that are about the program need no state.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +19,13 @@ from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import PLURAL_BY_KIND, SHORT_BY_KIND
 from loopscope.specs.suggest import closest
 from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
-from loopscope.state.db import objects
-from loopscope.state.db.connection import Connection
-from loopscope.state.db.dialect.contract import Dialect
-from loopscope.state.folder import (
-    StateFolder,
-    database_of,
-    keep_artifacts_at,
-    keep_database_at,
-    may_hold_artifacts,
-    open_state,
-    refuse_backup,
-)
-from loopscope.state.read_only import open_to_read
-from loopscope.state.records import ObjectRecord
-from loopscope.views.stages import descendants
 
 if TYPE_CHECKING:
+    from loopscope.state.db.connection import Connection
+    from loopscope.state.db.dialect.contract import Dialect
+    from loopscope.state.folder import StateFolder
     from loopscope.state.machine_rates import MachineRates
+    from loopscope.state.records import ObjectRecord
     from loopscope.views.forecasts import Forecaster, Known
 
 STATE_FOLDER = ".loopscope"
@@ -89,6 +82,8 @@ class Globals:
 
         Only who needs it asks: a version and help are there without any database or bucket.
         """
+        from loopscope.state.folder import keep_artifacts_at, keep_database_at
+
         folder = Path(STATE_FOLDER if "://" in self.state else self.state)
         if "://" in self.state:
             keep_database_at(folder, self.state)
@@ -108,19 +103,27 @@ class Globals:
 
     def open(self) -> StateFolder:
         """Open the state folder, creating it if need be."""
+        from loopscope.state.folder import open_state
+
         return open_state(self.state_path)
 
     def open_existing(self) -> StateFolder:
         """Open the state folder; a missing one is an error, not an empty answer."""
+        from loopscope.state.folder import open_state
+
         self._refuse_missing()
         return open_state(self.state_path)
 
     def open_to_read(self) -> StateFolder:
         """Open the state folder to look at it, also where nothing may be written."""
+        from loopscope.state.read_only import open_to_read
+
         self._refuse_missing()
         return open_to_read(self.state_path)
 
     def _refuse_missing(self) -> None:
+        from loopscope.state.folder import database_of, may_hold_artifacts, refuse_backup
+
         database = database_of(self.state_path)
         if _stays_empty(database):
             raise CommandError(
@@ -244,6 +247,9 @@ def _refuse_other_kind(word: str, command: str) -> None:
 
 def find(connection: Connection, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
     """Return the named object; or, named by their experiment, its objects of that kind."""
+    from loopscope.state.db import objects
+    from loopscope.views.stages import descendants
+
     exact = objects.get(connection, Key(kind, namespace, name))
     if exact is not None:
         return [exact]
@@ -265,6 +271,8 @@ def find_experiment(connection: Connection, namespace: str, name: str) -> Object
 
     Raises CommandError, with the names of the cells.
     """
+    from loopscope.state.db import objects
+
     found = find_one(connection, "Experiment", namespace, name)
     if "matrix" in found.spec:
         cells = ", ".join(c.key.name for c in objects.owned_by(connection, found.uid)) or "none yet"

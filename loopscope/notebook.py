@@ -138,7 +138,7 @@ class Experiments(Mapping[str, "Experiment"]):
 
         ``verdict`` is each one's own word, ``corrected`` the word that survives the correction,
         ``p`` its p after it. A sweep stands for its cells; without ``names`` all
-        experiments count. The last row, ``pooled``, has one contrast of the random-effects mean:
+        experiments count. The last row, ``pooled``, has one contrast of the mean over cells:
         the smaller. Raises LookupError for fewer than two with a steering part.
         """
         records = {record.key.name: (record, owned) for record, owned in self._records()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import chain
 
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response, StreamingResponse
 
-from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.json_values import Json, JsonObject, without_nan
 from loopscope.specs.keys import API_VERSION
 from loopscope.state.failures import Failure, TransientFailure
 
@@ -31,8 +32,11 @@ REASONS = {
     503: "ServiceUnavailable",
 }
 
-SENT_BYTES_MAX = 256 * 1024
+SENT_BYTES_MAX = 128 * 1024
 """Of a long answer, at a time."""
+PIECES_AT_ONCE = 2
+"""In the making. More would only wait for one another, and each thread keeps the room it had."""
+_ENDED = b""
 
 
 class Refused(Exception):
@@ -88,27 +92,27 @@ def as_json(
     return Response(encoded(document), code, headers, media_type="application/json")
 
 
-async def in_pieces(pieces: Iterator[bytes]) -> Response:
+async def in_pieces(pieces: Iterator[bytes], makers: CapacityLimiter) -> Response:
     """Return JSON in pieces as a response; each is made, in a thread, when the last one is sent.
 
     Raises what the first piece raises.
     """
-    first = await run_in_threadpool(next, pieces)
-
-    async def each() -> AsyncIterator[bytes]:
-        for part in _split(first):
-            yield part
-        async for piece in iterate_in_threadpool(pieces):
-            for part in _split(piece):
-                yield part
-
-    return StreamingResponse(each(), media_type="application/json")
+    first = await to_thread.run_sync(next, pieces, limiter=makers)
+    return StreamingResponse(
+        _handed_on(chain([first], pieces), makers), media_type="application/json"
+    )
 
 
-def _split(piece: bytes) -> Iterator[bytes]:
-    """Yield what is handed on at once: a connection buffers all that it is given, some times."""
-    for start in range(0, len(piece), SENT_BYTES_MAX):
-        yield piece[start : start + SENT_BYTES_MAX]
+async def _handed_on(pieces: Iterator[bytes], makers: CapacityLimiter) -> AsyncIterator[memoryview]:
+    """Yield pieces in parts: a connection buffers all that it is given at once, some times.
+
+    One piece is held while a client takes it, and no other and no copy.
+    """
+    while piece := await to_thread.run_sync(next, pieces, _ENDED, limiter=makers):
+        whole = memoryview(piece)
+        for start in range(0, len(whole), SENT_BYTES_MAX):
+            yield whole[start : start + SENT_BYTES_MAX]
+        del piece, whole  # the next one is made without it
 
 
 def encoded(document: Mapping[str, object]) -> bytes:
@@ -116,17 +120,7 @@ def encoded(document: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(document, allow_nan=False).encode()
     except ValueError:
-        return json.dumps(_without_nan(document)).encode()
-
-
-def _without_nan(value: object) -> Json:
-    if isinstance(value, Mapping):
-        return {str(name): _without_nan(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value  # type: ignore[return-value] # a scalar of JSON
+        return json.dumps(without_nan(document)).encode()
 
 
 def not_found(plural: str, name: str) -> Refused:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from loopscope.server import core, openapi, reading, requests, resources
-from loopscope.server.answers import GROUP, Refused, as_json, in_pieces, refusal_of
+from loopscope.server.answers import GROUP, PIECES_AT_ONCE, Refused, as_json, in_pieces, refusal_of
 from loopscope.server.choosing import Choice, choice_of
 from loopscope.server.core_watching import CoreWatches
 from loopscope.server.documents import Shape, shape_of, shaped
@@ -52,6 +53,7 @@ class Api:
         self.watches = Watches(state, settings, now)
         self.core_watches = CoreWatches(self.watches.ended)
         self.writer = Writer(state, settings, now)
+        self._makers = CapacityLimiter(PIECES_AT_ONCE)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -160,7 +162,8 @@ class Api:
         if _is_watch(request):
             return await self._watch(choice, shape, request)
         query = dict(request.query_params)
-        return await in_pieces(reading.get_list(self.state, choice, query, shape, now=self.now()))
+        pieces = reading.get_list(self.state, choice, query, shape, now=self.now())
+        return await in_pieces(pieces, self._makers)
 
     async def _watch(self, choice: Choice, shape: Shape, request: Request) -> WatchResponse:
         watcher = self.watches.open(watch_request(choice, shape, request.query_params))

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from loopscope.server.answers import Refused, encoded, not_found
 from loopscope.server.choosing import Choice, whole_number
@@ -20,7 +20,11 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord, ObjectText
 
-ROWS_PER_STATEMENT = 200
+ROWS_PER_STATEMENT = 500
+ROWS_AT_FIRST = 20
+PART_BYTES = 512 * 1024
+"""Of a list in the making: as many objects are read at once as such a part will hold, by the size
+of those before, since their sizes differ by a thousand times and slow clients hold a part each."""
 _BEGIN, _END = b'{"": [', b"]}"
 Last = tuple[str, str] | None
 """Namespace and name of the last object of a page that others may follow."""
@@ -71,7 +75,8 @@ def get_list(
     for made, reached in parts.rows(shape, now) if shape.as_table else parts.wholes():
         last = reached
         if made:
-            yield before + made
+            made = before + made  # noqa: PLW2901 # what waits for a client is held once
+            yield made
             before = b", "
     ending = encoded({"metadata": _metadata(version, last)})
     yield (b"" if before == b", " else before) + b"], " + ending[1:]
@@ -148,26 +153,55 @@ class _Parts:
         holds: Callable[[Row], bool],
         make: Callable[[Connection, list[Row]], Made],
     ) -> Iterator[tuple[Made, Last]]:
-        start, left = self.start, self.limit
-        kind, namespace = self.choice.resource.kind, self.choice.namespace
-        after: Last = (start.namespace, start.name) if start is not None else None
-        while True:
-            with self.state.database.read() as connection:
-                rows = read(connection, kind, namespace, after=after, rows_max=ROWS_PER_STATEMENT)
-                chosen = [number for number, row in enumerate(rows, 1) if holds(row)][:left]
-                made = make(connection, [rows[number - 1] for number in chosen])
-            more = len(rows) == ROWS_PER_STATEMENT
-            if left is not None:
-                left -= len(chosen)
-                if left == 0:
-                    last = rows[chosen[-1] - 1].key
-                    more = more or chosen[-1] < len(rows)
-                    yield made, (last.namespace, last.name) if more else None
-                    return
-            yield made, None
-            if not more:
-                return
-            after = (rows[-1].key.namespace, rows[-1].key.name)
+        return iter(_Walk(self, read, holds, make).part, None)
+
+
+class _Walk(Generic[Row, Made]):
+    """A list in the making. Between two parts it holds the place where the next begins, no rows."""
+
+    def __init__(
+        self,
+        parts: _Parts,
+        read: Callable[..., list[Row]],
+        holds: Callable[[Row], bool],
+        make: Callable[[Connection, list[Row]], Made],
+    ) -> None:
+        self._parts = parts
+        self._read: Callable[..., list[Row]] = read
+        self._holds: Callable[[Row], bool] = holds
+        self._make: Callable[[Connection, list[Row]], Made] = make
+        start = parts.start
+        self._after: Last = (start.namespace, start.name) if start is not None else None
+        self._left = parts.limit
+        self._rows_max = min(ROWS_AT_FIRST, ROWS_PER_STATEMENT)
+        self._ended = False
+
+    def part(self) -> tuple[Made, Last] | None:
+        """Return the next part, None behind the last."""
+        if self._ended:
+            return None
+        kind, namespace = self._parts.choice.resource.kind, self._parts.choice.namespace
+        with self._parts.state.database.read() as connection:
+            rows = self._read(
+                connection, kind, namespace, after=self._after, rows_max=self._rows_max
+            )
+            chosen = [n for n, row in enumerate(rows, 1) if self._holds(row)][: self._left]
+            made = self._make(connection, [rows[number - 1] for number in chosen])
+        more = len(rows) == self._rows_max
+        if self._left is not None:
+            self._left -= len(chosen)
+            if self._left == 0:
+                self._ended = True
+                last = rows[chosen[-1] - 1].key
+                more = more or chosen[-1] < len(rows)
+                return made, (last.namespace, last.name) if more else None
+        self._ended = not more
+        if more:
+            self._after = (rows[-1].key.namespace, rows[-1].key.name)
+        if isinstance(made, bytes) and chosen:
+            fitting = PART_BYTES * len(chosen) // len(made)
+            self._rows_max = max(1, min(fitting, ROWS_PER_STATEMENT))
+        return made, None
 
 
 def _token(place: Place) -> str:

@@ -34,6 +34,9 @@ Stage = Literal[
 WITHOUT_SHARDS: frozenset[Stage] = frozenset({"mapping", "splitting", "scoring", "trace"})
 """Stages whose work is one piece: it ends or begins anew."""
 
+SHAREABLE: frozenset[Stage] = frozenset({"capture"})
+"""Stages whose shards depend on no other shard, so that several workers may make them at once."""
+
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
     "decomposition": 3,

@@ -11,6 +11,7 @@ SOURCE_ANNOTATION = "loopscope.dev/source"
 SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
 PRIORITY_ANNOTATION = "loopscope.dev/priority"
 MEMORY_ANNOTATION = "loopscope.dev/memory"
+PARALLELISM_ANNOTATION = "loopscope.dev/parallelism"
 AUTHOR_ANNOTATION = "loopscope.dev/author"
 LICENCE_ANNOTATION = "loopscope.dev/license"
 OWN_PREFIX = "loopscope.dev/"
@@ -19,6 +20,7 @@ ANNOTATIONS = (
     PIN_ANNOTATION,
     PRIORITY_ANNOTATION,
     MEMORY_ANNOTATION,
+    PARALLELISM_ANNOTATION,
     AUTHOR_ANNOTATION,
     LICENCE_ANNOTATION,
     SOURCE_ANNOTATION,

@@ -13,10 +13,12 @@ from loopscope.specs.keys import (
     ANNOTATIONS,
     MEMORY_ANNOTATION,
     OWN_PREFIX,
+    PARALLELISM_ANNOTATION,
     PIN_ANNOTATION,
     PROTECT_ANNOTATION,
     Key,
 )
+from loopscope.specs.parallelism import WORKERS_MAX, worker_count
 from loopscope.specs.sizes import byte_count
 from loopscope.specs.suggest import closest
 
@@ -45,7 +47,8 @@ class Metadata(Spec):
     )
     """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion, ``loopscope.dev/pin: "true"``
     keeps every artifact that was made for the object, ``loopscope.dev/priority`` names a priority
-    class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes;
+    class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes,
+    ``loopscope.dev/parallelism: "3"`` how many workers make the shards of a capture at once;
     ``loopscope.dev/author`` and ``loopscope.dev/license`` are named in the bundle."""
 
     @field_validator("name")
@@ -74,6 +77,12 @@ class Metadata(Spec):
         if size is not None and byte_count(size) is None:
             raise ValueError(
                 f"{MEMORY_ANNOTATION}: {size!r} is not a size; expected as 500MB, 8GiB"
+            )
+        workers = annotations.get(PARALLELISM_ANNOTATION)
+        if workers is not None and worker_count(workers) is None:
+            raise ValueError(
+                f"{PARALLELISM_ANNOTATION}: {workers!r} is not a number of workers; expected as "
+                f'"3", from "1" to "{WORKERS_MAX}"'
             )
         return annotations
 

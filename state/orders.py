@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from loopscope.state.source_code import CodeChanged
-
 STOP_GRACE_SECONDS = 10.0
 """A worker whose orders end, or that gets SIGTERM, has exited after this time."""
 EXIT_OUT_OF_TIME = 76
@@ -39,6 +37,8 @@ class Order:
 
     def check(self, code_revision: int | None, code: str) -> None:
         """Raise CodeChanged if a worker that holds this code must not follow the order."""
+        from loopscope.state.source_code import CodeChanged  # late: commands read the limits above
+
         if self.code_revision != code_revision:
             raise CodeChanged(
                 f"the job is named by code revision {self.code_revision} of the stage "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from loopscope.specs.keys import BLINDED_REASON, PROTECT_ANNOTATION, Key
 from loopscope.specs.status import WORD_BY_REASON, Status
+from loopscope.state.share import Share
 
 if TYPE_CHECKING:
     from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
@@ -26,6 +27,9 @@ CODE_CHANGED = "CodeChanged"
 
 PREEMPTED = "Preempted"
 """Reason of a pending job that made room for another one between two shards."""
+
+OTHER_KIND = "OtherKind"
+"""Reason of a pending share that came to a worker of another kind than its shards' makers."""
 
 RULES_CHANGED = "RulesChanged"
 """Reason of what rests on work of older rules, and of what must wait for its release."""
@@ -279,6 +283,8 @@ class QueuedJob:
     makes_room_for: int | None
     """The job for which it was asked to make room, or made it."""
     wanted_by: tuple[Wanting, ...]
+    share: Share | None = None
+    """Of which other job it makes shards."""
 
 
 @dataclass(frozen=True)
@@ -311,11 +317,12 @@ class RevisionRecord:
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """A worker, where it computes, and the identity of the model that it holds."""
+    """A worker, where it computes, the model that it holds, and its kind (``worker.makers``)."""
 
     name: str
     device: str
     model: str | None
+    maker: str | None = None
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.share import Share
 from loopscope.state.source_code import CodeChanged
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.refusing import give_back
 from loopscope.worker.shards import Shards
+from loopscope.worker.sharing import share_of
 from tests import fake_stages
 
 SECONDS_PER_STAGE = 200.0
@@ -64,6 +66,8 @@ class FakeWorker:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     seals: bool = False
     """Whether each of its files is a shard, between two of which it makes room if it is asked."""
+    kind: str = "AVX2-torch"
+    """Of which kind of processor its shards are."""
     asked_by: str | None = None
     outcome: str = ""
     """How it ended: succeeded, failed, fenced, released, refused, made room; empty before."""
@@ -78,9 +82,13 @@ class FakeWorker:
         try:
             if self.order is not None:
                 self.order.check(CODE_REVISIONS[_stage(job)], self.code)
+            share = share_of(self.state, job, self.kind)
             if self.failure is not None:
                 yield "fail"
                 failure = self._told_to_fail(job)
+            elif share is not None:
+                yield from self._make_share(job, share)
+                self.outcome = "succeeded"
             else:
                 yield from self._publish(job)
                 self.outcome = "succeeded"
@@ -117,7 +125,7 @@ class FakeWorker:
                 raise TerminalFailure("InputChanged", f"{folder} is not there")
         files, metrics = fake_stages.run(_stage(job), job.payload, self._upstream)
         if self.seals:
-            yield from self._seal(job, files)
+            yield from self._seal(job.digest, files)
         for name, data in files.items():
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +145,18 @@ class FakeWorker:
         yield "publish"
         publish(self.state, job, staging, record, now=self.clock.now())
 
-    def _seal(self, job: JobRecord, files: dict[str, bytes]) -> Iterator[str]:
-        shards = Shards(self.state.artifacts.shards(job.digest), before_next=self._make_room)
+    def _make_share(self, job: JobRecord, share: Share) -> Iterator[str]:
+        yield "write"
+        files, _ = fake_stages.run(_stage(job), job.payload, self._upstream)
+        named = list(files.items())
+        own = {named[number][0]: named[number][1] for number in share.shards(len(named))}
+        yield from self._seal(share.digest, own)
+        yield "end"
+        with self.state.database.write() as connection:
+            jobs.succeed(connection, job.id, self.token, now=self.clock.now())
+
+    def _seal(self, digest: str, files: dict[str, bytes]) -> Iterator[str]:
+        shards = Shards(self.state.artifacts.shards(digest), before_next=self._make_room)
         for name, data in files.items():
             if shards.sealed(name.replace("/", "-")) is None:
                 yield "compute"

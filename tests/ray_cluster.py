@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ TRIES = 3
 """Of starting a node: meanwhile somebody may have taken one of its ports."""
 STARTS_SECONDS = 180
 """How long a node is waited for; Ray's 30 are too few on a busy machine."""
+RAYLET_SECONDS = 120
+"""How long its raylet is; Ray waits to the end for one that has died."""
 PORTS = (
     "metrics_agent_port",
     "runtime_env_agent_port",
@@ -62,6 +66,7 @@ class Nodes:
                     **_ports(),
                 )
                 self._cluster._wait_for_node(node, STARTS_SECONDS)
+                _wait_for_agents(node)
             except Exception:  # of a node that does not start Ray raises just that
                 for failed in self._cluster.worker_nodes - before:
                     self._cluster.remove_node(failed, allow_graceful=False)
@@ -101,12 +106,13 @@ def running_cluster(number: int = NODES, cpus: int = CPUS, **configuration: int)
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "300",
+            "RAY_raylet_start_wait_time_s": str(RAYLET_SECONDS),
         }
         from ray.cluster_utils import Cluster  # late: it reads these when it is imported
 
         from loopscope.controller.jobs.on_ray.cluster import CONFIGURATION
 
+        _tell_raylets_where_their_agents_listen()
         head = {
             "num_cpus": 0,
             "object_store_memory": 80 * 2**20,
@@ -122,6 +128,32 @@ def running_cluster(number: int = NODES, cpus: int = CPUS, **configuration: int)
             yield nodes
         finally:
             cluster.shutdown()
+
+
+def _tell_raylets_where_their_agents_listen() -> None:
+    """Pass on a port that Ray names to the agent alone, for whose answer a raylet waits 15 s."""
+    from ray._private import services  # late, as above
+
+    start = services.start_ray_process
+
+    def start_telling(command: list[str], *words: Any, **more: Any) -> Any:
+        listens = re.search(r"--listen-port=([1-9]\d*)", " ".join(command))
+        if command[0] == services.RAYLET_EXECUTABLE and listens is not None:
+            command = [*command, f"--dashboard_agent_listen_port={listens[1]}"]
+        return start(command, *words, **more)
+
+    services.start_ray_process = start_telling
+
+
+def _wait_for_agents(node: Any) -> None:
+    """Wait for the agents of a node, before which no actor starts. Raises TimeoutError."""
+    session = Path(node.get_session_dir_path())
+    until = time.monotonic() + STARTS_SECONDS
+    said = [f"{name}_{node.node_id}" for name in PORTS]
+    while not all((session / name).exists() for name in said):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the agents of node {node.node_id} did not start")
+        time.sleep(0.05)
 
 
 def _ports() -> dict[str, int]:

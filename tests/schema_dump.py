@@ -15,8 +15,9 @@ from pathlib import Path
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.specs.merging import asked_fields
-from loopscope.state.db import applied, jobs, leader, objects, pauses, preemptions
+from loopscope.state.db import applied, jobs, leader, objects, pauses, preemptions, shares
 from loopscope.state.records import AppliedRecord, Progress, SourceRecord
+from loopscope.state.share import Share
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 
 SCHEMAS = Path(__file__).parent / "data" / "schemas"
@@ -64,6 +65,11 @@ def lived_in(path: Path) -> Simulation:
         (waits,) = [job for job in jobs.listed(connection) if job.state == "pending"]
         classes = ("urgent 10", "low -6")
         preemptions.ask(connection, job_id, token, waits.id, classes, now=now)
+    with simulation.state.database.write() as connection:
+        job = jobs.get(connection, job_id)
+        shares.note_maker(connection, "worker-1", "AVX2")
+        share = Share(0, job_id, 1, 1, "AVX2", job.digest)
+        shares.add(connection, job, share, job.payload, now=now)
     return simulation
 
 

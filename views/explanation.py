@@ -22,7 +22,7 @@ from loopscope.state.records import (
 )
 from loopscope.views.queue import Waiting
 
-HELD_BACK = ("FreeSpace", "FairShare", "Quota", "Memory", "RateLimit")
+HELD_BACK = ("FreeSpace", "FairShare", "Quota", "Memory", "Kind", "RateLimit")
 """Why a job waits, also while a worker is free."""
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 """Who must do what happens next."""
@@ -54,6 +54,8 @@ class Link:
     """Name of an input to the content that it rests on."""
     job: JobHead | None = None
     progress: Progress | None = None
+    shares: tuple[JobHead, ...] = ()
+    """Jobs that make shards of its work beside it."""
 
 
 @dataclass(frozen=True)

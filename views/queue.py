@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from loopscope.specs.keys import Key
 from loopscope.state.records import CODE_CHANGED, JobHead, LeaderRecord, Progress
+from loopscope.state.share import Share
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class JobInQueue:
     waiting: Waiting | None
     makes_room_for: str | None = None
     """Whom a running job was asked to make room for."""
+    share: Share | None = None
+    """Of which other job it makes shards."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopscope.specs.payloads.references import DictionaryReference, ModelReference
+from loopscope.state.share import Share
 from loopscope.worker.companions import Companion, ShardKind
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.shards import Shards
@@ -37,3 +38,5 @@ class StageContext:
     batch_divisor: int = 1
     companions: Callable[[ShardKind], list[Companion]] = lambda kind: []
     """Other captures that wait for the same shards of a kind: one forward pass serves them all."""
+    share: Share | None = None
+    """Which shards of another job's action are to be made; None where the action is one's own."""

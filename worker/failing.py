@@ -11,12 +11,13 @@ from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.files import disk_full_words, is_disk_full
-from loopscope.state.records import JobHead
+from loopscope.state.records import OTHER_KIND, JobHead
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged
 
-NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged", "ArtifactsUnreachable")
-"""The job waits for space, for its input to be made again or for a network, however long."""
+NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged", "ArtifactsUnreachable", OTHER_KIND)
+"""The job waits for space, for its input to be made again, for a network or for a worker of the
+kind that began its shards, however long."""
 
 _PASSES = NOT_DAMAGE | {errno.EIO, errno.ESTALE}
 

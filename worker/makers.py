@@ -49,6 +49,11 @@ def shards_of(
     return Shards(kept, on_sealed)
 
 
+def kind_of(device: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return what workers have in common that may make shards of one artifact at once."""
+    return "any kind" if environment.get(MIXED, "") == "1" else maker_of(device)
+
+
 def makers_of(kept: KeptShards) -> list[str]:
     """Return who worked on an action whose shards may be mixed; empty where they may not."""
     return [name.removeprefix(_MARK) for name in kept.names() if name.startswith(_MARK)]

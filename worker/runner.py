@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import structlog
 import torch
 
 from loopscope.state import failpoints
 from loopscope.state.artifacts.publication import publish, verified_folder
-from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import jobs, preemptions
+from loopscope.state.artifacts.store import Corrupt, KeptShards
+from loopscope.state.db import jobs, preemptions, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.jobs import Fenced
 from loopscope.state.failures import (
@@ -31,14 +32,16 @@ from loopscope.state.failures import (
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.share import Share
 from loopscope.state.source_code import CodeChanged, source_at_start
 from loopscope.worker.companions import pending_companions
 from loopscope.worker.context import StageContext
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.lease import Lease
-from loopscope.worker.makers import makers_of, shards_of
+from loopscope.worker.makers import kind_of, makers_of, shards_of
 from loopscope.worker.manifest import manifest_of
 from loopscope.worker.memory import ran_out_of_memory
+from loopscope.worker.sharing import share_of
 from loopscope.worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
@@ -52,6 +55,8 @@ MEMORY_ADVICE = (
     "dictionary or, on a GPU, `dtype: bfloat16`; then `loopscope retry`"
 )
 
+ShareRun = Callable[[Mapping[str, object], StageContext], None]
+"""``run`` of a stage's ``sharing``: payload and surroundings in, sealed shards out."""
 StageRun = Callable[[Mapping[str, object], StageContext, Path], Mapping[str, object]]
 """``run`` of a stage: payload, surroundings and folder in, metrics out.
 
@@ -133,22 +138,13 @@ class Runner:
     def _run_stage(self, job: JobRecord, lease: Lease) -> None:
         began = time.monotonic()
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
+        if (share := share_of(self.state, job, kind_of(self.device))) is not None:
+            self._make_share(job, share, lease)
+            return
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
-        stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
+        stage: StageRun = _module(f"{job.stage}.stage").run
         kept = self.state.artifacts.shards(job.digest)
-        shards = shards_of(kept, self.device, partial(self._note_advance, job))
-        lease.may_finish, lease.overruns = shards.ends_within, shards.overruns
-        shards.before_next = lease.make_room
-        context = StageContext(
-            device=self.device,
-            model=lambda ref: self.warm.model(ref, self.device, lease.progress),
-            dictionary=lambda ref: self.warm.dictionary(ref, lease.progress),
-            artifact=self._verified_artifact,
-            shards=shards,
-            progress=lease.progress,
-            batch_divisor=batch_divisor(job),
-            companions=partial(pending_companions, self.state, job, device=self.device),
-        )
+        context = self._context(job, lease, kept)
         metrics = stage(job.payload, context, staging)
         seconds = time.monotonic() - began
         manifest = manifest_of(
@@ -166,6 +162,40 @@ class Runner:
         publish(self.state, job, staging, record, now=time.time())
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 
+    def _make_share(self, job: JobRecord, share: Share, lease: Lease) -> None:
+        """Seal shards of another job's action; there is nothing to publish."""
+        stage: ShareRun = _module(f"{job.stage}.sharing").run
+        kept = self.state.artifacts.shards(share.digest)
+        stage(job.payload, self._context(job, lease, kept, share))
+        with self.state.database.write() as connection:
+            jobs.succeed(connection, job.id, job.token, now=time.time())
+        log.info("job succeeded", job=job.id, stage=job.stage, share_of=share.of_job)
+
+    def _context(
+        self, job: JobRecord, lease: Lease, kept: KeptShards, share: Share | None = None
+    ) -> StageContext:
+        """Return the surroundings of a job whose shards are ``kept`` there."""
+        own = shards_of(kept, self.device, partial(self._note_advance, job))
+        lease.may_finish, lease.overruns = own.ends_within, own.overruns
+        own.before_next = lease.make_room
+        own.before_seal = partial(self._check_ours, job)
+        return StageContext(
+            device=self.device,
+            model=lambda ref: self.warm.model(ref, self.device, lease.progress),
+            dictionary=lambda ref: self.warm.dictionary(ref, lease.progress),
+            artifact=self._verified_artifact,
+            shards=own,
+            progress=lease.progress,
+            batch_divisor=batch_divisor(job),
+            companions=partial(pending_companions, self.state, job, device=self.device),
+            share=share,
+        )
+
+    def _check_ours(self, job: JobRecord) -> None:
+        """Raise Fenced where the job is no longer ours: what comes late does not count."""
+        if self._was_taken(job):
+            raise Fenced(f"job {job.id} does not run under token {job.token} any more")
+
     def _note_advance(self, job: JobRecord) -> None:
         """Forgive losses to a job that seals shards: it does more than end its workers."""
         if job.losses > 0:
@@ -181,7 +211,7 @@ class Runner:
     def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
         if ran_out_of_memory(error):
             self.memory_ran_out = True
-            return _out_of_memory(job, error)
+            return _out_of_memory(job, error, is_share=self._is_share(job))
         failure = failure_of(error, self.state.artifacts.disk)
         if failure.reason == "UnexpectedError" and not self._was_taken(job):
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
@@ -189,8 +219,19 @@ class Runner:
 
     def _was_taken(self, job: JobRecord) -> bool:
         """Whether the job is no longer ours: its folder may be gone, which shows as any error."""
-        now = self._claimed(job.id)
+        try:
+            with self.state.database.read() as connection:
+                now = jobs.head(connection, job.id)
+        except PASSING:
+            return False
         return now is not None and (now.state, now.token) != ("running", job.token)
+
+    def _is_share(self, job: JobRecord) -> bool:
+        try:
+            with self.state.database.read() as connection:
+                return shares.get(connection, job.id) is not None
+        except PASSING:
+            return False
 
     def _record_failure(self, job: JobRecord, failure: Failure, lease: Lease) -> None:
         """Write down how the job failed, as often as it takes while the lease is ours."""
@@ -217,14 +258,25 @@ class Runner:
             record_failure(connection, job, failure, now=time.time(), policy=self.policy)
 
 
+def _module(name: str) -> ModuleType:
+    """Return a module of the stages."""
+    return importlib.import_module(f"loopscope.worker.stages.{name}")
+
+
 def batch_divisor(job: JobRecord) -> int:
     """Return 2 for a job whose last try ran out of memory, else 1."""
     return 2 if job.reason == OUT_OF_MEMORY else 1
 
 
-def _out_of_memory(job: JobRecord, error: Exception) -> Failure:
-    """Ask for one more try, with half the batch; it gets no third."""
+def _out_of_memory(job: JobRecord, error: Exception, *, is_share: bool) -> Failure:
+    """Ask for one more try, with half the batch; it gets no third.
+
+    A share gets no second: the last digits of half a batch are others, and whose job makes the
+    artifact says in its manifest how it was made.
+    """
     what = str(error).strip().split("\n")[0][:MEMORY_WORDS_MAX] or "no memory left"
+    if is_share:
+        return TerminalFailure(OUT_OF_MEMORY, f"{what}; the job that it helps makes its shards")
     if batch_divisor(job) == 1:
         message = f"{what}; it is tried once more with half the batch"
         return TransientFailure(OUT_OF_MEMORY, message)

@@ -24,6 +24,8 @@ class Shards:
     maker: str = ""
     before_next: Callable[[], None] = lambda: None
     """Called before another shard is computed, once one was sealed: each try gets on by one."""
+    before_seal: Callable[[], None] = lambda: None
+    """Called before a shard is kept; raises where the job was taken away meanwhile."""
     _has_sealed: bool = False
     _began_at: float | None = None
     _seconds_before: float = 0.0
@@ -54,7 +56,11 @@ class Shards:
         return path
 
     def seal(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Call ``write(temporary_path)`` and keep the result durably as shard ``name``."""
+        """Call ``write(temporary_path)`` and keep the result durably as shard ``name``.
+
+        Raises what ``before_seal`` raises; then nothing was kept.
+        """
+        self.before_seal()
         path = self.kept.seal(self._own(name), write)
         self._has_sealed = True
         if self._began_at is not None:

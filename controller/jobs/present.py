@@ -15,7 +15,7 @@ from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
-from loopscope.state.db import jobs, objects
+from loopscope.state.db import jobs, objects, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.knowledge import Knowledge, beside_jobs
 from loopscope.state.records import ObjectRecord
@@ -55,13 +55,17 @@ def present_order(connection: Connection, job_id: int, now: float) -> Present | 
     job = jobs.head(connection, job_id)
     if job is None:
         return []
-    wanting = objects.wanting(connection, job.digest)
+    share = shares.get(connection, job_id)
+    digest = job.digest if share is None else share.digest
+    wanting = objects.wanting(connection, digest)
     behind: list[Key] = []
     moment = _Moment(connection, now)
     for key in sorted(wanting, key=lambda one: one != job.object):
-        action = _ordered(moment, key, job.digest, behind)
+        action = _ordered(moment, key, digest, behind)
         snapshot = moment.snapshot(key)
         if action is not None and snapshot is not None:
+            if share is not None:
+                action = share.action(action.stage, action.payload)
             return Present(key, snapshot.object.generation, action, beside_jobs(connection))
     return [*behind, *wanting]
 

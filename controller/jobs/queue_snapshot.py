@@ -8,13 +8,20 @@ from loopscope.controller.jobs.limits import WINDOW_SECONDS
 from loopscope.controller.jobs.quotas import Quotas
 from loopscope.controller.jobs.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
 from loopscope.controller.settings import STORAGE, Settings
-from loopscope.specs.actions import WITHOUT_SHARDS
-from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
+from loopscope.specs.actions import SHAREABLE, WITHOUT_SHARDS
+from loopscope.specs.keys import (
+    MEMORY_ANNOTATION,
+    PARALLELISM_ANNOTATION,
+    PRIORITY_ANNOTATION,
+    Key,
+)
+from loopscope.specs.parallelism import worker_count
 from loopscope.specs.sizes import byte_count
 from loopscope.state.artifacts import index as artifacts_of
-from loopscope.state.db import job_queue, jobs, leader, pauses
+from loopscope.state.db import job_queue, jobs, leader, pauses, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import PREEMPTED, UNPLACEABLE, QueuedJob, Wanting, WorkerRecord
+from loopscope.state.share import Share
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""
@@ -34,16 +41,26 @@ def read_queue(
     paused = pauses.listed(connection)
     workers = leader.workers(connection)
     used = job_queue.used_seconds(connection, now - FAIR_SHARE_SECONDS, now)
+    helped = _by_job(shares.listed(connection))
     return QueueSnapshot(
         now=now,
         limits=settings.limits,
-        pending=tuple(_pending(job, settings, paused) for job in active if job.state == "pending"),
-        running=tuple(_running(job, settings, workers) for job in active if job.state == "running"),
+        pending=tuple(
+            _pending(job, settings, paused, helped.get(job.id, ()))
+            for job in active
+            if job.state == "pending"
+        ),
+        running=tuple(
+            _running(job, settings, workers, helped.get(job.id, ()))
+            for job in active
+            if job.state == "running"
+        ),
         places=places,
         starts=tuple(jobs.starts_since(connection, now - WINDOW_SECONDS)),
         used_seconds={_name(key): seconds for key, seconds in used.items()},
         stored_bytes=stored_bytes(connection, settings.resource_quotas),
         low_space=low_space,
+        makers={name: one.maker for name, one in workers.items() if one.maker is not None},
         makes_room={job.id: by for job in active if (by := job.makes_room_for) is not None},
     )
 
@@ -82,7 +99,18 @@ def _usual(key: Key) -> str:
     return INTERACTIVE if key.kind == "Question" else NORMAL
 
 
-def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> PendingJob:
+def _by_job(found: Mapping[int, Share]) -> dict[int, tuple[Share, ...]]:
+    """Return the shares of each job."""
+    of: dict[int, tuple[Share, ...]] = {}
+    for one in found.values():
+        of[one.of_job] = (*of.get(one.of_job, ()), one)
+    return of
+
+
+def _pending(
+    job: QueuedJob, settings: Settings, paused: Collection[str], helped_by: tuple[Share, ...]
+) -> PendingJob:
+    own = job.share or (helped_by[-1] if helped_by else None)
     return PendingJob(
         id=job.id,
         queued_at=job.created_at,
@@ -98,6 +126,8 @@ def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> Pen
         preempts_as=preempting_class(job, settings),
         made_room=job.message if job.reason == PREEMPTED else None,
         was_interrupted=_was_interrupted(job),
+        maker=own.maker if own is not None else None,
+        is_share=job.share is not None,
     )
 
 
@@ -110,7 +140,12 @@ def _was_interrupted(job: QueuedJob) -> bool:
     return job.started_at is not None and job.reason is None and job.losses <= 1
 
 
-def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRecord]) -> RunningJob:
+def _running(
+    job: QueuedJob,
+    settings: Settings,
+    workers: Mapping[str, WorkerRecord],
+    helped_by: tuple[Share, ...],
+) -> RunningJob:
     worker = workers.get(job.worker or "")
     device = worker.device if worker else settings.slot_devices[0]
     return RunningJob(
@@ -123,7 +158,23 @@ def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRec
         job.started_at or 0.0,
         job.token,
         job.stage not in WITHOUT_SHARDS,
+        _parallelism(job, settings),
+        worker.maker if worker else None,
+        helped_by,
     )
+
+
+def _parallelism(job: QueuedJob, settings: Settings) -> int:
+    """Return how many workers are to make a job's shards, as many as there are slots at most.
+
+    What an object that wants it is annotated with goes before the settings; the largest counts.
+    """
+    if job.share is not None or job.stage not in SHAREABLE:
+        return 1
+    asked = (worker_count(one.annotations.get(PARALLELISM_ANNOTATION, "")) for one in job.wanted_by)
+    known = [count for count in asked if count is not None]
+    most = max(known, default=settings.stage_parallelism.get(job.stage, 1))
+    return min(most, len(settings.slot_devices))
 
 
 def _experiments(job: QueuedJob) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import SLOTS, STORAGE, Settings
 from loopscope.specs.pipeline import OWNER_KINDS
-from loopscope.state.db import job_queue, jobs, leader, pauses, preemptions, roots
+from loopscope.state.db import job_queue, jobs, leader, pauses, preemptions, roots, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import free_to_write
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
+from loopscope.state.share import Share
 from loopscope.state.workers import worker_lives
 from loopscope.views.present import present, present_jobs
 from loopscope.views.queue import JobInQueue, QueueView, Starts, Upstream, Usage, Waiting
@@ -50,7 +52,14 @@ def read_view(
         },
         quotas=_quotas(snapshot, settings),
         paused=pauses.listed(connection),
-        jobs=_jobs(connection, listed, snapshot, settings, "Next" if alive else "Controller"),
+        jobs=_jobs(
+            connection,
+            listed,
+            shares.listed(connection, ended=ended),
+            snapshot,
+            settings,
+            "Next" if alive else "Controller",
+        ),
         upstream=tuple(
             kept
             for one in sorted(records, key=lambda record: record.key)
@@ -62,6 +71,7 @@ def read_view(
 def _jobs(
     connection: Connection,
     listed: list[JobHead],
+    helping: Mapping[int, Share],
     snapshot: QueueSnapshot,
     settings: Settings,
     unhindered: str,
@@ -84,6 +94,7 @@ def _jobs(
             progress.get(job.id),
             waits.get(job.id, Waiting(unhindered)) if job.state == "pending" else None,
             asked.get(job.id) if job.state == "running" else None,
+            helping.get(job.id),
         )
         for job in sorted(
             listed, key=lambda job: (_SECTION[job.state], place.get(job.id, 0), job.id)

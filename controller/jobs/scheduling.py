@@ -22,6 +22,7 @@ from loopscope.controller.jobs.limits import start_allowed_at
 from loopscope.controller.jobs.quotas import over_quota
 from loopscope.controller.settings import Limits
 from loopscope.state.db import pauses
+from loopscope.state.share import Share
 
 WaitReason = Literal[
     "Suspended",
@@ -33,6 +34,7 @@ WaitReason = Literal[
     "FairShare",
     "Quota",
     "Memory",
+    "Kind",
     "RateLimit",
 ]
 
@@ -71,6 +73,10 @@ class PendingJob:
     """For whom it made room, if it did."""
     was_interrupted: bool = False
     """Whether it ran, and lost its worker by no doing of its own that is known."""
+    maker: str | None = None
+    """The kind of processor or card that began its shards with others."""
+    is_share: bool = False
+    """Whether it makes shards of another job: of no use by a worker of another kind."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,12 @@ class RunningJob:
     token: int = 0
     has_shards: bool = False
     """Whether it can be given back before its end without losing its work."""
+    parallelism: int = 1
+    """How many workers are to make its shards at once."""
+    maker: str | None = None
+    """The kind of its worker, once that is known."""
+    shares: tuple[Share, ...] = ()
+    """Those that were queued for it, ended ones among them."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,8 @@ class QueueSnapshot:
     """Why nothing may start while so little of the disk is free."""
     reserved_for: int | None = None
     """The job that has waited so long for memory that no other takes any before it."""
+    makers: Mapping[str, str] = field(default_factory=dict)
+    """The kind of each worker of which it is known."""
     makes_room: Mapping[int, int] = field(default_factory=dict)
     """Jobs that were asked to make room or made it, and whom for."""
 
@@ -269,7 +283,9 @@ def _over_quota(snapshot: QueueSnapshot, job: PendingJob) -> str | None:
 def _place_for(snapshot: QueueSnapshot, job: PendingJob) -> Place | None:
     """Return the best place with memory enough: holds the model, holds none, holds another."""
     room = {name: _fits(snapshot, job, name) for name in {p.device for p in snapshot.places}}
-    fitting = (place for place in snapshot.places if room[place.device])
+    fitting = (
+        place for place in snapshot.places if room[place.device] and _suits(snapshot, job, place)
+    )
     return min(fitting, key=lambda place: _cost(place, job), default=None)
 
 
@@ -291,9 +307,22 @@ def _fits(snapshot: QueueSnapshot, job: PendingJob, device: str) -> bool:
     return snapshot.reserved_for is None and used + job.memory_bytes <= budget
 
 
+def _suits(snapshot: QueueSnapshot, job: PendingJob, place: Place) -> bool:
+    """Whether a place may be of the kind that began the job's shards.
+
+    A job that makes an artifact begins anew on another kind where no worker of the first is left.
+    """
+    found = snapshot.makers.get(place.worker or "")
+    if job.maker is None or found is None or found == job.maker:
+        return True
+    return not job.is_share and job.maker not in snapshot.makers.values()
+
+
 def _no_place(snapshot: QueueSnapshot, job: PendingJob) -> Wait:
     if not snapshot.places:
         return _no_slot(snapshot, job)
+    if not any(_suits(snapshot, job, place) for place in snapshot.places):
+        return Wait("Kind", f"its shards were begun by {job.maker}; no free worker is of that kind")
     if snapshot.reserved_for is not None:
         return Wait("Memory", f"job {snapshot.reserved_for} has waited longer for memory")
     budgets = ", ".join(

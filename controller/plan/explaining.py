@@ -7,7 +7,7 @@ is in ``views.explanation``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from loopscope.controller.plan.reasons import change_words, changed_names
@@ -38,7 +38,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, OWNER_KINDS
 from loopscope.specs.revisions import newer_rules
 from loopscope.state.artifacts.store import ArtifactStore
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
 from loopscope.state.workers import without_lost_worker
@@ -113,7 +113,14 @@ class _Explainer:
             _contents(desired.inputs),
             job,
             progress,
+            tuple(self._shares(job)) if job is not None else (),
         ), None
+
+    def _shares(self, job: JobHead) -> Iterator[JobHead]:
+        for share in shares.of_job(self.connection, job.id):
+            head = jobs.head(self.connection, share.job_id)
+            if head is not None:
+                yield without_lost_worker(head)
 
     def _experiment(self, snapshot: Snapshot) -> tuple[Link, Key | None]:
         record = snapshot.object

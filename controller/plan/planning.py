@@ -30,7 +30,9 @@ from loopscope.reconcilers.plan import (
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
-from loopscope.specs.keys import Key
+from loopscope.specs.actions import SHAREABLE, Stage
+from loopscope.specs.keys import PARALLELISM_ANNOTATION, Key
+from loopscope.specs.parallelism import worker_count
 from loopscope.specs.pipeline import OWNER_KINDS, STAGE_KINDS
 from loopscope.specs.status import Status
 from loopscope.state.artifacts.store import ArtifactStore
@@ -122,7 +124,8 @@ class _Planner:
     def apply(self, intent: Intent) -> None:
         """Let an object be as intended, with everything that it owns."""
         if not intent.stands:
-            self.overlay.apply(intent.key, intent.spec)
+            record = self.overlay.apply(intent.key, intent.spec)
+            self.overlay.put(replace(record, annotations=intent.annotations))
         if intent.stored is not None and not intent.is_same_spec:
             self.edited.add(intent.key)
         self.take(intent.key)
@@ -221,8 +224,15 @@ class _Planner:
             return self._estimated(replace(stage, why=why), stored, snapshot.object, desired)
         why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
         if isinstance(desired, Wanted):
-            why = (*why, *desired.remarks)
+            why = (*why, *desired.remarks, *self._sharing(desired.action.stage, snapshot.object))
         return self._estimated(replace(stage, why=why), stored, snapshot.object, desired)
+
+    def _sharing(self, stage: Stage, record: ObjectRecord) -> tuple[str, ...]:
+        """Return in words how many workers the object, or its owner, wants at its shards."""
+        owner = self.overlay.get(record.owner) if record.owner is not None else None
+        said = {**(owner.annotations if owner is not None else {}), **record.annotations}
+        count = worker_count(said.get(PARALLELISM_ANNOTATION, "")) if stage in SHAREABLE else None
+        return (f"by up to {count} workers at once",) if count is not None and count > 1 else ()
 
     def _share(self, key: Key, unmet: Unmet) -> None:
         """Note an artifact that belongs to no object, and one more stage that waits for it."""

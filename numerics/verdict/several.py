@@ -22,7 +22,7 @@ import numpy as np
 from loopscope.numerics.statistics.multiple_tests import holm
 from loopscope.numerics.verdict.pooling import CELLS_MIN as CELLS_MIN
 from loopscope.numerics.verdict.pooling import Interval as Interval
-from loopscope.numerics.verdict.pooling import random_effects as random_effects
+from loopscope.numerics.verdict.pooling import mean_over_cells as mean_over_cells
 from loopscope.numerics.verdict.words import (
     LEVEL_EQUIVALENCE,
     LEVEL_ONE_SIDED,
@@ -101,7 +101,7 @@ def pooled(cells: Sequence[Cell], min_difference: float) -> Pooled | None:
     if len(tested) < CELLS_MIN:
         return None
     means = {
-        name: random_effects(
+        name: mean_over_cells(
             [cell.primary[name] for cell in tested], [cell.texts for cell in tested]
         )
         for name in sorted(tested[0].primary)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from loopscope.specs.keys import STUDY_LABEL
 from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
+from loopscope.state.share import Share
 from loopscope.views.forecasts import Forecast
 from loopscope.views.numbers import (
     NOT_RECORDED,
@@ -46,6 +48,7 @@ def describe_text(
     chained: Sequence[Chain] = (),
     robust: Sequence[Sequence[str]] = (),
     letters: Sequence[Sequence[str]] = (),
+    shares: Mapping[int, Share] = MappingProxyType({}),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
@@ -55,6 +58,7 @@ def describe_text(
     steering's texts, with its head, ``looked_at`` the verdict under other choices, ``chained`` the
     chains of dictionaries that the cells of a sweep make up, ``robust`` the arms under other
     sampling rules and openings, and ``letters`` those of a blinded steering, each with its head.
+    ``shares`` say which of the jobs make shards of another one.
     """
     lines = [
         *_metadata(record, now),
@@ -72,7 +76,7 @@ def describe_text(
         *_headed("Ratings", rated),
         *_looked_at(looked_at),
         *_headed("Robustness", robust),
-        *_jobs(jobs, now),
+        *_jobs(jobs, shares, now),
         *_events(events, now),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -236,13 +240,15 @@ def _headed(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield from _columns([[word.upper() for word in head], *others], 2)
 
 
-def _jobs(jobs: Sequence[JobHead], now: float) -> Iterator[str]:
+def _jobs(jobs: Sequence[JobHead], shares: Mapping[int, Share], now: float) -> Iterator[str]:
     if not jobs:
         return
     yield "Jobs:"
     rows = [("ID", "STAGE", "STATE", "ATTEMPTS", "AGE", "REASON")]
     for job in jobs:
-        why = f"{job.reason}: {job.message}" if job.reason else ""
+        which = shares[job.id].words if job.id in shares else ""
+        said = f"{job.reason}: {job.message}" if job.reason else ""
+        why = "; ".join(word for word in (which, said) if word)
         state, attempts = job.state, str(job.attempts)
         rows.append((str(job.id), job.stage, state, attempts, age(now - job.created_at), why))
     yield from _columns(rows, 2)

@@ -50,6 +50,14 @@ def queue_lines(view: QueueView) -> list[str]:
 
 def _row(one: JobInQueue, now: float) -> list[str]:
     job, waiting = one.job, one.waiting
+    which = one.share.words if one.share is not None else ""
+    doing = job_detail(
+        job,
+        one.progress,
+        now=now,
+        waits_for=waiting.message if waiting else None,
+        makes_room_for=one.makes_room_for,
+    )
     return [
         str(job.id),
         job.stage,
@@ -59,13 +67,7 @@ def _row(one: JobInQueue, now: float) -> list[str]:
         _waits_for(waiting, now),
         str(job.attempts),
         age(now - job.created_at),
-        job_detail(
-            job,
-            one.progress,
-            now=now,
-            waits_for=waiting.message if waiting else None,
-            makes_room_for=one.makes_room_for,
-        ),
+        "; ".join(word for word in (which, doing) if word),
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, shares
 from loopscope.state.db.database import Database
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
@@ -42,6 +42,7 @@ def publish(
         published = state.artifacts.publish(staging, record, earlier)
         failpoints.reach("artifact-renamed")
         artifact_index.record(connection, published)
+        shares.end(connection, job.id, now=now)
     failpoints.reach("artifact-committed")
     with suppress(*PASSING):  # a resync finds what is left
         discard_finished_work(state.database, state.artifacts, job.digest)

@@ -96,8 +96,9 @@ def waited_for(connection: Connection) -> set[str]:
 
 
 def _made_for(connection: Connection) -> Iterator[tuple[Key, str]]:
-    """Yield which digest was made for which object, newest first."""
+    """Yield which digest was made for which object, newest first; a share makes no artifact."""
     j = tables.jobs.c
     query = select(j.kind, j.namespace, j.name, j.digest).where(j.state == "succeeded")
+    query = query.where(j.id.not_in(select(tables.shares.c.job_id)))
     for kind, namespace, name, digest in connection.execute(query.order_by(j.id.desc())):
         yield Key(kind, namespace, name), digest

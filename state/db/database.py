@@ -13,7 +13,7 @@ from loopscope.state.db import tables
 from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.failures import TerminalFailure
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Float, Select, bindparam, case, exists, func, select
 
 from loopscope.specs.keys import Key
-from loopscope.state.db import tables
+from loopscope.state.db import shares, tables
 from loopscope.state.db.job_reading import ACTIVE, HEAD_COLUMNS, head_in
 from loopscope.state.records import JobHead, QueuedJob, Wanting
 
@@ -35,11 +35,18 @@ _WANTED_BY = (
 """Built once: each start of a job reads the queue."""
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
 
+_helped = tables.jobs.alias("helped")
+_HELPS = (
+    exists()
+    .where(tables.shares.c.job_id == _j.id, tables.shares.c.of_job == _helped.c.id)
+    .where(_helped.c.state.in_(ACTIVE))
+)
 _UNWANTED = (
     select(*HEAD_COLUMNS)
     .where(
         tables.jobs.c.state.in_(ACTIVE),
         ~exists().where(tables.objects.c.wanted_digest == tables.jobs.c.digest),
+        ~_HELPS,
     )
     .order_by(tables.jobs.c.id)
 )
@@ -47,7 +54,7 @@ _UNWANTED = (
 
 
 def unwanted(connection: Connection) -> list[JobHead]:
-    """Return the active jobs whose digest no object wants, by id."""
+    """Return the active jobs whose digest no object wants and that help no active one, by id."""
     return [head_in(row) for row in connection.execute(_UNWANTED)]
 
 
@@ -57,8 +64,9 @@ def any_pending(connection: Connection) -> bool:
 
 
 def active(connection: Connection) -> list[QueuedJob]:
-    """Return the pending and running jobs by id."""
-    wanted_by = _wanted_by(connection)
+    """Return the pending and running jobs by id; a share is wanted by whom its job is wanted."""
+    wanted_by, helping = _wanted_by(connection), shares.listed(connection)
+    digests = {job: share.digest for job, share in helping.items()}
     return [
         QueuedJob(
             id=row.id,
@@ -75,7 +83,8 @@ def active(connection: Connection) -> list[QueuedJob]:
             message=row.message,
             model=row.model,
             makes_room_for=row.by_job,
-            wanted_by=wanted_by.get(row.digest, ()),
+            wanted_by=wanted_by.get(digests.get(row.id, row.digest), ()),
+            share=helping.get(row.id),
         )
         for row in connection.execute(_QUEUED)
     ]

@@ -31,9 +31,12 @@ _RUNNING = _ALL.where(_j.state == "running")
 _ACTIVE_INPUTS = select(_j.inputs).where(_j.state.in_(ACTIVE), _j.inputs.is_not(None))
 _this = tables.jobs.alias("this").c
 _PASSES = select(_this.passes).where(_this.id == bindparam("id")).scalar_subquery()
+_s = tables.shares.c
+_HELPED = select(_s.of_job).where(_s.job_id == bindparam("id"))
 _SERVED_BY = (
     select(_j.id)
     .where(_j.state == "pending", _j.id != bindparam("id"), _j.passes == _PASSES)
+    .where(_j.id.not_in(select(_s.job_id)), _j.id.not_in(_HELPED))
     .order_by(_j.id)
 )
 _ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))

@@ -63,6 +63,6 @@ def note_worker(
 def workers(connection: Connection) -> dict[str, WorkerRecord]:
     """Return the workers that were given a job by the last controller, by name."""
     return {
-        row.name: WorkerRecord(row.name, row.device, row.model)
+        row.name: WorkerRecord(row.name, row.device, row.model, row.maker)
         for row in connection.execute(select(tables.workers).order_by(tables.workers.c.name))
     }

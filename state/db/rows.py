@@ -49,7 +49,8 @@ class RowsInSqlite:
 def _copy(source: Connection, target: Connection) -> None:
     """Copy the rows of all tables, and the revision, into tables as ``make_tables`` leaves them.
 
-    A table that a source of an older version lacks is none of that revision: a migration makes it.
+    What a source of an older version lacks, a table or a column, is none of that revision: a
+    migration makes it.
     """
     target.execute(tables.counters.delete())
     there = set(inspect(source).get_table_names())
@@ -57,8 +58,11 @@ def _copy(source: Connection, target: Connection) -> None:
         if table.name not in there:
             table.drop(target)
             continue
-        columns = [table.c[found["name"]] for found in inspect(source).get_columns(table.name)
-                   if found["name"] in table.c]  # fmt: skip
+        known = {found["name"] for found in inspect(source).get_columns(table.name)}
+        for column in table.c:
+            if column.name not in known:
+                target.execute(text(f'alter table "{table.name}" drop column "{column.name}"'))
+        columns = [column for column in table.c if column.name in known]
         rows = source.execution_options(yield_per=ROWS_AT_ONCE).execute(
             table.select().with_only_columns(*columns)
         )

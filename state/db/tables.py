@@ -198,6 +198,18 @@ preemptions = Table(
 """Jobs that are to make room, or made it and wait; gone when they are claimed again. ``words`` say
 for whom."""
 
+shares = Table(
+    "shares",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("of_job", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("maker", Text, nullable=False),
+)
+"""Jobs that make shards of the action of another one, ``of_job``, on workers of one kind."""
+Index("shares_by_job", shares.c.of_job)
+
 artifacts = Table(
     "artifacts",
     metadata,
@@ -246,5 +258,7 @@ workers = Table(
     Column("name", Text, primary_key=True),
     Column("device", Text, nullable=False),
     Column("model", Text),
+    Column("maker", Text),
 )
-"""Where each worker that was given a job computes, and the model that it holds since."""
+"""Where each worker that was given a job computes, the model that it holds since, and the kind that
+it is, once it made shards that others may go on with."""

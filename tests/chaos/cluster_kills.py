@@ -182,6 +182,24 @@ def table(rounds: list[Round]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_commit(rounds: list[Round]) -> str:
+    """Return which kills were made at which commit, in the order in which they were."""
+    head = ["commit", "rounds", *GOALS, "all", "promises broken", "load"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for commit in dict.fromkeys(one.commit for one in rounds):
+        own = [one for one in rounds if one.commit == commit]
+        kills = sum((one.kills for one in own), Counter())
+        numbers = [len(own), *(kills[kind] for kind in GOALS), kills.total()]
+        said = [commit, *numbers, sum(one.broken for one in own), _loads(own)]
+        lines.append("| " + " | ".join(map(str, said)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _loads(rounds: list[Round]) -> str:
+    loads = [one.load for one in rounds]
+    return f"{min(loads):.0f} to {max(loads):.0f}" if loads else "unknown"
+
+
 def sentence(rounds: list[Round]) -> str:
     """Return what came of all of it."""
     said = totals(rounds)
@@ -194,17 +212,18 @@ def sentence(rounds: list[Round]) -> str:
 
 
 def published(page: str, rounds: list[Round]) -> str:
-    """Return a page with the table and what came of it in its section. Raises ValueError."""
+    """Return a page with the tables and what came of it in its section. Raises ValueError."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"the page has no section between {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table(rounds)}\n{sentence(rounds)}\n{END}{after}"
+    said = f"{table(rounds)}\n{sentence(rounds)}\n\n{by_commit(rounds)}"
+    return f"{before}{BEGIN}\n{said}{END}{after}"
 
 
 def totals(rounds: list[Round]) -> dict[str, object]:
     """Return the sums over all rounds."""
-    seconds, loads = [one.seconds for one in rounds], [one.load for one in rounds]
+    seconds = [one.seconds for one in rounds]
     return {
         "rounds": len(rounds),
         "kills": sum((one.kills for one in rounds), Counter()).total(),
@@ -220,7 +239,7 @@ def totals(rounds: list[Round]) -> dict[str, object]:
         "sealedAgain": sum(one.sealed_again for one in rounds),
         "findings": sum(len(one.findings) for one in rounds),
         "secondsOfARound": statistics.median(seconds) if seconds else None,
-        "load": f"{min(loads):.0f} to {max(loads):.0f}" if loads else "unknown",
+        "load": _loads(rounds),
         "commits": sorted({one.commit for one in rounds}),
     }
 

@@ -19,6 +19,7 @@ from tests.chaos.cluster_kills import (
     BEGIN,
     END,
     Round,
+    by_commit,
     published,
     recorded,
     sealed_again,
@@ -61,6 +62,16 @@ def test_a_record_is_gone_on_with_and_what_was_broken_is_counted(tmp_path: Path)
     said = totals(rounds)
     assert (said["kills"], said["starts"], said["differing"], said["doubled"]) == (4, 14, 1, 0)
     assert "| worker | 3 | 400 | 0.3, 0.2, 0.4 s |" in table(rounds)
+
+
+def test_the_table_says_which_kills_were_made_at_which_commit():
+    old = Round(0, "abc", Counter(worker=2, node=1), load=3.0, settled=True)
+    new = Round(1, "def", Counter(worker=4), load=9.0, settled=True, differing=1)
+    more = Round(2, "abc", Counter(request=1), load=5.0, settled=True)
+    assert by_commit([old, new, more]).splitlines()[2:] == [
+        "| abc | 2 | 2 | 0 | 1 | 0 | 1 | 4 | 0 | 3 to 5 |",
+        "| def | 1 | 4 | 0 | 0 | 0 | 0 | 4 | 1 | 9 to 9 |",
+    ]
 
 
 def test_what_did_not_settle_or_fsck_finds_breaks_a_promise():

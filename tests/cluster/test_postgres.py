@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from loopscope.controller.runtime import running_controller
+from loopscope.controller.settings import Settings
 from loopscope.state.db import database
 from loopscope.state.db.database import (
     HEAD_REVISION,
@@ -20,11 +25,14 @@ from loopscope.state.db.dialect.postgresql import server
 from loopscope.state.db.dialect.postgresql.address import Address, address_of
 from loopscope.state.db.dialect.postgresql.server import PostgresSchema
 from loopscope.state.db.dialect.sqlite.reading import SqliteAsItLies
+from loopscope.state.db.objects import raise_counter
 from loopscope.state.db.rows import RowsInSqlite
 from loopscope.state.failures import TransientFailure
+from loopscope.state.folder import keep_database_at, open_state
 from tests.conformance.database import DatabaseConformance
 from tests.postgres_server import PostgresServer
 
+PATIENCE_SECONDS = 60.0
 IDLE_LIMIT = text("show idle_in_transaction_session_timeout")
 
 
@@ -114,13 +122,14 @@ class TestPostgres(DatabaseConformance):
     def test_a_state_of_before_comes_forward_and_its_copy_can_be_restored(self) -> None:
         self.raise_version(self.database)
         with self.database.write() as connection:
-            connection.execute(text("drop table preemptions"))
-            connection.execute(text("update alembic_version set version_num = '0007'"))
+            connection.execute(text("drop table shares"))
+            connection.execute(text("alter table workers drop column maker"))
+            connection.execute(text("update alembic_version set version_num = '0008'"))
         self.database.close()
         forward = open_database(self.dialect(self.place))
         with forward.read() as connection:
             assert schema_revision(connection) == HEAD_REVISION
-            assert connection.execute(text("select * from preemptions")).all() == []
+            assert connection.execute(text("select * from shares")).all() == []
         forward.close()
         (copy,) = self.place.glob("state.db.before-*")
         dialect = self.dialect(self.place)
@@ -134,3 +143,59 @@ class TestPostgres(DatabaseConformance):
         failure = self.database.dialect.failure(lost)
         assert isinstance(failure, TransientFailure) and failure.reason == "DatabaseBusy"
         assert "stood still" in failure.message and "another process" not in failure.message
+
+    # -- notices of commits --------------------------------------------------------------------
+
+    @contextmanager
+    def heard_by(self, opened: Database) -> Iterator[queue.Queue[int]]:
+        """Yield the version at each call, after that for what was there before."""
+        calls: queue.Queue[int] = queue.Queue()
+        with opened.dialect.waking(lambda: calls.put(self.version())):
+            assert calls.get(timeout=PATIENCE_SECONDS) == self.version()
+            yield calls
+
+    def test_a_commit_of_another_process_wakes_and_none_of_its_own(self) -> None:
+        other = self.another()
+        with self.heard_by(self.database) as here, self.heard_by(other) as there:
+            own = self.raise_version(self.database)
+            assert there.get(timeout=PATIENCE_SECONDS) == own, "which is another's there"
+            foreign = self.raise_version(other)
+            assert here.get(timeout=PATIENCE_SECONDS) == foreign
+            assert here.empty()
+
+    def test_a_commit_to_another_schema_of_the_database_wakes_nobody(self) -> None:
+        elsewhere = open_database(self.dialect(self.place / "elsewhere"))
+        with self.heard_by(self.another()) as calls, self.heard_by(self.another_there()) as there:
+            self.raise_version(elsewhere)
+            there.get(timeout=PATIENCE_SECONDS)
+            here = self.raise_version(self.database)
+            assert calls.get(timeout=PATIENCE_SECONDS) == here
+            assert calls.empty()
+
+    def another_there(self) -> Database:
+        return Database(self.dialect(self.place / "elsewhere"))
+
+    def test_a_listener_whose_connection_is_cut_connects_anew(self) -> None:
+        with self.heard_by(self.another()) as calls:
+            with psycopg.connect(self.server.conninfo("postgres"), autocommit=True) as hand:
+                cut = hand.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where query = 'listen loopscope_changed'"
+                ).fetchall()
+            assert (True,) in cut
+            calls.get(timeout=PATIENCE_SECONDS)  # of what it may have missed meanwhile
+            written = self.raise_version(self.database)
+            assert calls.get(timeout=PATIENCE_SECONDS) == written
+
+
+def test_a_controller_is_woken_by_what_another_process_writes(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    keep_database_at(tmp_path, postgres.new_database())
+    state, command = open_state(tmp_path), open_state(tmp_path)
+    with running_controller(state, Settings()) as runtime:
+        assert runtime.wake.wait(PATIENCE_SECONDS), "it listens"
+        runtime.wake.clear()
+        with command.database.write() as connection:
+            raise_counter(connection, "resource_version")
+        assert runtime.wake.wait(PATIENCE_SECONDS)

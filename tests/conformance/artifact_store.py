@@ -231,6 +231,15 @@ class StoreConformance(ABC):
         assert found is not None and found.read_bytes() == b"piece" and later.names() == ["part"]
         assert self.store.shards(OTHER).sealed("part") is None
 
+    def test_a_shard_that_another_worker_seals_meanwhile_is_found(self):
+        ours = self.store.shards(DIGEST)
+        ours.seal("first", lambda temporary: temporary.write_bytes(b"piece"))
+        assert ours.sealed("second") is None
+        theirs = self.opened(self.folder).shards(DIGEST)
+        theirs.seal("second", lambda temporary: temporary.write_bytes(b"other"))
+        found = ours.sealed("second")
+        assert found is not None and found.read_bytes() == b"other"
+
     @pytest.mark.parametrize("harmed", [b"piecf", b"piec", b"", None])
     def test_a_harmed_shard_is_absent_and_can_be_sealed_again(self, harmed):
         shards = self.store.shards(DIGEST)

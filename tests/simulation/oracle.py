@@ -11,7 +11,7 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.state import invariants
 from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, shares
 from loopscope.state.invariants import Seen, Violation
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 from tests import promises
@@ -246,10 +246,13 @@ class Oracle:
 
     def _only_wanted_jobs(self, seen: Seen) -> list[Violation]:
         wanted = {record.wanted_digest for record in seen.objects}
+        with self.world.state.database.read() as connection:
+            helping = shares.listed(connection)
         return [
             Violation("idle", f"{job.stage} job {job.id}", f"is {job.state}, but nobody wants it")
             for job in seen.jobs
-            if job.state in jobs.ACTIVE and job.digest not in wanted
+            if job.state in jobs.ACTIVE
+            and (helping[job.id].digest if job.id in helping else job.digest) not in wanted
         ]
 
     def _nothing_rests_on_the_past(

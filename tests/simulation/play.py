@@ -10,12 +10,14 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest import mock
 
 import structlog
 
+from loopscope.controller.jobs import sharing
 from loopscope.controller.settings import Settings
 from loopscope.state.invariants import Seen
 from tests import promises
@@ -116,6 +118,16 @@ def play(seed: int) -> Played:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_shared(seed: int) -> bool:
+    """Whether three workers share a capture; the stories of the other seeds stay as they are."""
+    return seed % 20 == 13
+
+
+def _looked_at_once() -> AbstractContextManager[object]:
+    """Let shares be queued in the step that finds them missing: hours pass between few steps."""
+    return mock.patch.object(sharing, "LOOK_SECONDS", 0.0)
+
+
 class Game:
     """A seed, its world and its oracle."""
 
@@ -149,6 +161,9 @@ class Game:
         if preempting.is_played_by(seed):  # two captures of different work, on one slot
             topology, settled = 0, False
             settings = replace(settings, **preempting.SETTINGS)
+        if is_shared(seed):
+            topology, settled = 0, False
+            settings = replace(settings, slots=3, stage_parallelism={"capture": 3})
         if settled:
             shutil.copytree(_settled(topology), path)
         game = Game(seed, path, topology, settings)
@@ -159,7 +174,11 @@ class Game:
 
     def play(self) -> Played:
         broken = None
-        with self.world.lasting(), self.rights.watched() if self.rights else nullcontext():
+        with (
+            self.world.lasting(),
+            self.rights.watched() if self.rights else nullcontext(),
+            _looked_at_once() if is_shared(self.seed) else nullcontext(),
+        ):
             try:
                 self._actions()
                 self._end()

@@ -10,16 +10,20 @@ from typing import Any
 from loopscope.specs.actions import Stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
-from loopscope.state.db import inputs, objects
+from loopscope.state.db import inputs, objects, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.invariants import Violation
 from loopscope.state.records import JobRecord, ObjectRecord
 
 
 def started_on_the_way_of_now(connection: Connection, job: JobRecord) -> list[Violation]:
-    """Ask about a job in the transaction that claims it, of everybody who wants it."""
+    """Ask about a job in the transaction that claims it, of everybody who wants it.
+
+    A share starts on the way of the job that it helps.
+    """
     ways = []
-    for key in objects.wanting(connection, job.digest):
+    share = shares.get(connection, job.id)
+    for key in objects.wanting(connection, job.digest if share is None else share.digest):
         record = objects.get(connection, key)
         if record is not None:
             ways.append(_way(connection, record, job.stage))

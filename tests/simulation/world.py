@@ -251,9 +251,10 @@ class World:
 
     def _fleet(self) -> Fleet:
         slots, lease_seconds = self.settings.slots, self.settings.lease_seconds
+        seals = bool(self.classes or self.settings.stage_parallelism)
         return Fleet(
             self.state, self.clock, self.hands, self.holders, self.installed, self.inputs.gone,
-            slots, lease_seconds, seals=bool(self.classes),
+            slots, lease_seconds, seals=seals,
         )  # fmt: skip
 
     def is_orphan(self, hand: Hand) -> bool:

@@ -132,6 +132,20 @@ def test_a_spec_with_fewer_openings_is_the_same_but_for_these(tmp_path):
     assert whole == few == given
 
 
+def test_the_capture_of_an_experiment_is_a_spec_of_its_own(tmp_path):
+    import yaml
+    from then import SPEC, capture_of
+
+    document = yaml.safe_load(SPEC.read_text())
+    spec = document["spec"]
+    spec["prompts"] = {"target": {"texts": ["Paris is"]}, "neutral": {"texts": ["Rome is"]}}
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text(yaml.safe_dump(document))
+    (item,) = load_admitted(capture_of(experiment, tmp_path / "capture.yaml"), tmp_path)
+    assert item.manifest.kind == "Capture"
+    assert item.manifest.canonical_spec()["model"]["name"] == spec["model"]["name"]
+
+
 def test_medians_of_nested_numbers_are_taken_one_by_one():
     from bench_full import medians, repeats_of
 

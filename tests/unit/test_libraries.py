@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 from tests.latest import plain
 from tests.tree import EVERYWHERE, ROOT
 
-ASIDE = {"dev", "demo", "page", "serve-test", "cluster-test"}
+ASIDE = {"dev", "demo", "page", "serve-test", "cluster-test", "judge-test"}
 """Extras that no module of ours imports."""
 COMES_WITH = {"markupsafe": "jinja2", "pydantic-core": "pydantic"}
 IMPORTED_BY_OTHERS = {"gguf"}

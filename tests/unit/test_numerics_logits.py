@@ -15,7 +15,8 @@ VOCABULARY = 1_003
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(logits, "TOKENS_PER_BLOCK", ((4, 96), (10, 64)))
+    for name in ("TOKENS_PER_BLOCK", "TOKENS_PER_BLOCK_AVX2"):
+        monkeypatch.setattr(logits, name, ((4, 96), (10, 64)))
     monkeypatch.setattr(logits, "TOKENS_PER_BLOCK_MIN", 32)
     monkeypatch.setattr(logits, "ROUGH_TOKENS_PER_BLOCK", 64)
 

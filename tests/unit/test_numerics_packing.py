@@ -62,7 +62,7 @@ def test_a_model_computes_the_same_with_packed_layers_and_is_as_before_afterward
     with packed_layers(any_model.causal.blocks):
         inside = states(any_model)
         wrapped = ["forward" in layer.__dict__ for layer in linear_layers(any_model)]
-    assert all(wrapped) == packing.packs(torch.zeros(2, 2)) or not wrapped
+    assert all(wrapped) == packing.packs_layer(torch.zeros(2, 2)) or not wrapped
     assert torch.allclose(inside, before, rtol=1e-4, atol=1e-5)
     assert torch.equal(states(any_model), before)
     assert not any("forward" in layer.__dict__ for layer in linear_layers(any_model))

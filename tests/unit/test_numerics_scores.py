@@ -23,7 +23,8 @@ PLACE = HookPlace(1, "resid_post")
 
 @pytest.fixture
 def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(logits, "TOKENS_PER_BLOCK", ((20, 7),))
+    for name in ("TOKENS_PER_BLOCK", "TOKENS_PER_BLOCK_AVX2"):
+        monkeypatch.setattr(logits, name, ((20, 7),))
     monkeypatch.setattr(scores, "STATES_PER_CHUNK", 5)
 
 

@@ -16,6 +16,9 @@ HEAVY = (
     *("torch", "numpy", "pandas", "pyarrow", "jinja2", "watchfiles"),
     "sqlalchemy.dialects.postgresql",
 )
+LOOKING = (*HEAVY, "pydantic", "filelock", "loopscope.specs.texts", "loopscope.state.source_code")
+WITHOUT_STATE = (*LOOKING, "sqlalchemy")
+"""What a command needs not that is about the program, whatever is stored."""
 
 
 def names(*words: str) -> list[str]:
@@ -38,9 +41,15 @@ def test_what_is_no_command_gets_them_all():
 @pytest.mark.parametrize(
     ("words", "heavy"),
     [
-        (["get", "experiments"], (*HEAVY, "pydantic", "filelock")),
-        (["get", "experiments,mappings", "x", "-o", "json"], (*HEAVY, "pydantic", "filelock")),
-        (["describe", "capture", "x"], (*HEAVY, "pydantic", "filelock")),
+        (["get", "experiments"], LOOKING),
+        (["get", "experiments,mappings", "x", "-o", "json"], LOOKING),
+        (["describe", "capture", "x"], LOOKING),
+        (["events"], LOOKING),
+        (["version"], WITHOUT_STATE),
+        (["--version"], WITHOUT_STATE),
+        (["completion", "bash"], WITHOUT_STATE),
+        (["api-resources"], WITHOUT_STATE),
+        (["dictionaries"], WITHOUT_STATE),
         (["queue"], HEAVY),  # reads limits, which are checked by pydantic
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from loopscope.specs.status import ConditionJson
-from loopscope.state.records import JobState
+from loopscope.state.records import JobHead, JobState
 from loopscope.views.explanation import Explanation, Link, LinkState, Who
 
 
@@ -30,6 +30,7 @@ class LinkDocument(TypedDict):
     digest: str | None
     upstream: Mapping[str, str]
     job: LinkJobDocument | None
+    shares: list[LinkJobDocument]
     condition: ConditionJson[float] | None
 
 
@@ -47,7 +48,6 @@ def explanation_document(found: Explanation) -> ExplanationDocument:
 
 
 def _link(link: Link) -> LinkDocument:
-    job = link.job
     return {
         "kind": link.key.kind,
         "namespace": link.key.namespace,
@@ -56,8 +56,11 @@ def _link(link: Link) -> LinkDocument:
         "changed": list(link.changed),
         "digest": link.digest,
         "upstream": link.upstream,
-        "job": {"id": job.id, "stage": job.stage, "state": job.state, "attempts": job.attempts}
-        if job is not None
-        else None,
+        "job": _job(link.job) if link.job is not None else None,
+        "shares": [_job(one) for one in link.shares],
         "condition": link.condition.to_json() if link.condition is not None else None,
     }
+
+
+def _job(job: JobHead) -> LinkJobDocument:
+    return {"id": job.id, "stage": job.stage, "state": job.state, "attempts": job.attempts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from loopscope.specs.keys import (
@@ -12,7 +12,6 @@ from loopscope.specs.keys import (
     Key,
 )
 from loopscope.specs.status import ConditionJson, StatusJson
-from loopscope.specs.texts import READING_FIELDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import iso
 
@@ -170,10 +169,16 @@ def _status(record: ObjectRecord) -> StatusDocument:
 
 def texts_in_place(value: Any) -> Any:
     """Return a spec with its texts alone, without where and how they were read."""
+    from loopscope.specs.texts import READING_FIELDS  # late: a table shows no texts
+
+    return _without(READING_FIELDS, value)
+
+
+def _without(reading: Collection[str], value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {*READING_FIELDS} if "texts" in value else set()
+        dropped = {*reading} if "texts" in value else set()
         dropped |= {"template"} if "templateText" in value else set()
-        return {name: texts_in_place(v) for name, v in value.items() if name not in dropped}
+        return {name: _without(reading, v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
-        return [texts_in_place(item) for item in value]
+        return [_without(reading, item) for item in value]
     return value

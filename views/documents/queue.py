@@ -53,12 +53,14 @@ class WaitsForDocument(TypedDict):
 class QueuedJobDocument(JobDocument):
     """A job in the queue; ``waitsFor`` is null unless it is pending.
 
-    ``makesRoomFor`` is null unless it runs and was asked to give its slot to another one.
+    ``makesRoomFor`` is null unless it runs and was asked to give its slot to another one;
+    ``shareOf`` is the job of which it makes shards, null for one that makes an artifact.
     """
 
     priority: str | None
     waitsFor: WaitsForDocument | None
     makesRoomFor: str | None
+    shareOf: int | None
 
 
 class ControllerDocument(TypedDict):
@@ -158,6 +160,7 @@ def _queued(one: JobInQueue) -> QueuedJobDocument:
         "priority": one.priority,
         "waitsFor": _waits_for(one.waiting) if one.waiting is not None else None,
         "makesRoomFor": one.makes_room_for,
+        "shareOf": one.share.of_job if one.share is not None else None,
     }
 
 

@@ -18,7 +18,7 @@ from loopscope.context import forecaster_of_this_machine, now
 from loopscope.specs.blinding import BLINDED
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import events, jobs, objects
+from loopscope.state.db import events, jobs, objects, shares
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
@@ -69,7 +69,12 @@ def _described(
     from loopscope.views.quantisation import quantisations
 
     digest = record.wanted_digest
-    ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
+    helping = shares.listed(connection, ended=True)
+    ours = [
+        job
+        for job in jobs.listed(connection, ended=True)
+        if digest == (helping[job.id].digest if job.id in helping else job.digest)
+    ]
     artifact = artifact_index.get(connection, digest) if digest else None
     took = foreseen = None
     if artifact is not None:
@@ -91,6 +96,7 @@ def _described(
         chained=_chained(state, record, owned) if alone else (),
         robust=_robust(state, record) if alone else (),
         letters=_letters(state, record, owned),
+        shares=helping,
     )
 
 

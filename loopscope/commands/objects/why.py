@@ -111,6 +111,9 @@ def _details(link: Link) -> Iterator[tuple[str, str]]:
     if job is not None:
         tries = f", attempt {job.attempts + 1}" if job.attempts else ""
         yield "job", f"{job.id} {job.state}{tries}"
+    for share in link.shares:
+        waits = f": {share.reason}: {share.message}" if share.reason else ""
+        yield "shared", f"by job {share.id} {share.state}{waits}"
     if link.condition is not None:
         c = link.condition
         yield "condition", f"{c.type}={c.status} {c.reason}: {c.message}"

@@ -25,15 +25,15 @@ def version(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Print the version; with -o json also the revisions of specs, database and stages."""
-    from loopscope.specs.actions import CODE_REVISIONS
-    from loopscope.specs.keys import API_VERSION
-    from loopscope.state.db.database import HEAD_REVISION
-
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
     if output is None:
         print(f"loopscope {version_of('loopscope')}")
         return
+    from loopscope.specs.actions import CODE_REVISIONS
+    from loopscope.specs.keys import API_VERSION
+    from loopscope.state.db.database import HEAD_REVISION  # late: SQLAlchemy, for one number
+
     document = {
         "version": version_of("loopscope"),
         "apiVersion": API_VERSION,

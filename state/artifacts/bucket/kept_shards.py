@@ -34,6 +34,8 @@ class BucketShards(KeptShards):
         """Return the local path of a shard that lies in the bucket as it was sealed, else None."""
         if self._known is None:
             self._known = self._listed()
+        elif name not in self._known:  # a share of the job may have sealed it since
+            self._known |= self._listed(name)
         for sha256 in self._known.get(name, ()):
             path = self._brought(name, sha256)
             if path is not None:
@@ -82,9 +84,10 @@ class BucketShards(KeptShards):
         _tag_of(path).write_text(f"{sha256} {tag}")
         temporary.replace(path)
 
-    def _listed(self) -> dict[str, list[str]]:
+    def _listed(self, name: str = "") -> dict[str, list[str]]:
+        below = keys.shards_of(self.digest)
         found: dict[str, list[str]] = defaultdict(list)
-        for key in sorted(self.bucket.listed(keys.shards_of(self.digest))):
+        for key in sorted(self.bucket.listed(f"{below}/{name}" if name else below)):
             name, _, sha256 = key.removeprefix(f"{keys.shards_of(self.digest)}/").rpartition("/")
             found[name].append(sha256)
         return dict(found)

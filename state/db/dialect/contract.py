@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -84,6 +85,13 @@ class Dialect(Protocol):
 
     def marker(self) -> int:
         """Return a number that changes with each commit, of any process."""
+        ...
+
+    def waking(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``wake`` from a thread after commits of others, while the context lasts.
+
+        A hint, which may be missed or never come: who must know asks for the marker.
+        """
         ...
 
     def failure(self, error: Exception) -> Failure | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine, event
 
+from loopscope.specs.json_values import without_nan
 from loopscope.specs.legible import encodable, is_encodable
 
 Row = dict[str, object] | tuple[object, ...]
@@ -34,6 +35,12 @@ def json_text(value: object) -> str:
         return text
     plain = json.dumps(value, ensure_ascii=False)
     return text if is_encodable(plain) else encodable(plain, backslash="\\\\")
+
+
+def strict_json_text(value: object) -> str:
+    """Return the same with null for NaN and infinities, where a database refuses them."""
+    text = json_text(value)
+    return json_text(without_nan(value)) if "NaN" in text or "Infinity" in text else text
 
 
 def _listen(engine: Engine, is_fine: Callable[[str], bool], clean: Callable[[str], str]) -> None:

@@ -226,8 +226,8 @@ def captured_shards(
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors.
 
     A shard has the vectors [tokens, width] of a prompt, without BOS, under its number in eight
-    digits. Shards with a ``prefix`` are of another hook than the capture's own, or of another
-    stage: no other capture has them.
+    digits; a share returns its own ones alone. Shards with a ``prefix`` are of another hook than
+    the capture's own, or of another stage: no other capture has them.
     """
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
@@ -235,9 +235,12 @@ def captured_shards(
     alone = prefix or context.batch_divisor != 1
     companions = [] if alone else context.companions(kind)
     passes = ForwardPasses(model, hook, tokens, ids, companions)
+    numbers = context.share.shards(len(groups)) if context.share else range(len(groups))
+    total = sum(len(batch) for number in numbers for batch in groups[number])
     shards, done, tokens_done = [], 0, 0
-    context.progress(PHASE, done, len(tokens), "prompts")
-    for number, group in enumerate(groups):
+    context.progress(PHASE, done, total, "prompts")
+    for number in numbers:
+        group = groups[number]
         name = f"{prefix}{kind}-{number:05d}.safetensors"
         path = context.shards.sealed(name)
         if path is None:
@@ -246,10 +249,10 @@ def captured_shards(
                 for part in in_parts(batch, context.batch_divisor):
                     found = passes.run(part)
                     tokens_done += sum(len(tokens[i]) for i in part)
-                    context.progress(PHASE, done + found, len(tokens), "prompts", tokens_done)
+                    context.progress(PHASE, done + found, total, "prompts", tokens_done)
             path = passes.seal(context.shards, name)
         done += sum(len(batch) for batch in group)
-        context.progress(PHASE, done, len(tokens), "prompts", tokens_done)
+        context.progress(PHASE, done, total, "prompts", tokens_done)
         shards.append(path)
     return shards
 

@@ -6,7 +6,11 @@ import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from loopscope.state.db.dialect.postgresql.address import Address
-from loopscope.state.db.dialect.stored_text import json_text, keep_to_utf8, without_nul
+from loopscope.state.db.dialect.stored_text import (
+    keep_to_utf8,
+    strict_json_text,
+    without_nul,
+)
 
 CONNECT_SECONDS = 10
 """How long one waits for a server that does not answer."""
@@ -19,14 +23,14 @@ WRITE_LOCK = "select pg_advisory_xact_lock(hashtext('loopscope'), hashtext(curre
 _COUNT_COMMIT = (
     "with moved as (update commit_marker set n = n + 1 "
     "where pg_current_xact_id_if_assigned() is not null returning n) "
-    f"select pg_notify('{CHANGED}', current_schema() || ' ' || n) from moved"
+    f"select pg_notify('{CHANGED}', current_schema() || ' ' || %s) from moved"
 )
 
 
-def engine_of(address: Address, patience_seconds: float) -> Engine:
+def engine_of(address: Address, patience_seconds: float, name: str) -> Engine:
     """Return an engine whose connections wait this long for another writer.
 
-    Each commit that changed a row raises the marker and announces it.
+    Each commit that changed a row raises the marker and announces it, with the engine's name.
     """
     engine = create_engine(
         address.url,
@@ -34,7 +38,7 @@ def engine_of(address: Address, patience_seconds: float) -> Engine:
             "options": _options(address, patience_seconds),
             "connect_timeout": CONNECT_SECONDS,
         },
-        json_serializer=json_text,
+        json_serializer=strict_json_text,
         pool_pre_ping=True,  # a server that was started again closed them all
     )
     keep_to_utf8(engine)
@@ -43,7 +47,7 @@ def engine_of(address: Address, patience_seconds: float) -> Engine:
     @event.listens_for(engine, "commit")
     def _count(connection: Connection) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute(_COUNT_COMMIT)
+        cursor.execute(_COUNT_COMMIT, (name,))
         cursor.close()
 
     return engine

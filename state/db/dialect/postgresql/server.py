@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, LiteralString, Protocol, cast
@@ -13,7 +14,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Engine, inspect, text
 
-from loopscope.state.db.dialect.postgresql import leadership
+from loopscope.state.db.dialect.postgresql import leadership, listening
 from loopscope.state.db.dialect.postgresql.address import Address
 from loopscope.state.db.dialect.postgresql.connections import WRITE_LOCK, bare_connection, engine_of
 from loopscope.state.db.dialect.postgresql.words import failure_of
@@ -70,6 +71,7 @@ class PostgresSchema:
         self._marker: psycopg.Connection[tuple[object, ...]] | None = None
         self._schema_oid: int | None = None
         self._epoch: int | None = None
+        self._own_name = secrets.token_hex(8)
 
     @property
     def place(self) -> str:
@@ -84,7 +86,7 @@ class PostgresSchema:
     @cached_property
     def engine(self) -> Engine:
         """Where connections come from."""
-        return engine_of(self.address, self._patience)
+        return engine_of(self.address, self._patience, self._own_name)
 
     def size_bytes(self) -> int | None:
         """Return the room of tables and indexes; None without a schema."""
@@ -184,6 +186,15 @@ class PostgresSchema:
             raise
         self._remember(found[0])
         return int(cast("int", found[1]))
+
+    def waking(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Listen to the server's notices of commits to this schema that others made."""
+
+        def is_of_another(notice: str) -> bool:
+            schema, _, writer = notice.partition(" ")
+            return schema == self.address.schema and writer != self._own_name
+
+        return listening.listening(self._connect, is_of_another, wake)
 
     def failure(self, error: Exception) -> Failure | None:
         """Return what PostgreSQL's errors mean, or None when they are not about itself."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -117,6 +117,10 @@ class SqliteFile:
             self._marker = bare_connection(self.path, self._patience)
         self._files.check()
         return int(self._marker.execute("PRAGMA data_version").fetchone()[0])
+
+    def waking(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """A file tells nobody: asking costs microseconds."""
+        return nullcontext()
 
     def failure(self, error: Exception) -> Failure | None:
         """Return what SQLite's words mean, or None when they are not about the file itself."""
