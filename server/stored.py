@@ -23,8 +23,6 @@ from loopscope.views.numbers import iso
 
 _TIME = '"lastTransitionTime": '
 """Only as a key: inside of a string a quote has a backslash before it."""
-_BETWEEN = "\0"
-"""Stands in no JSON."""
 
 
 def stored_list(connection: Connection, texts: Sequence[ObjectText]) -> bytes:
@@ -46,33 +44,29 @@ def _documents(connection: Connection, texts: Sequence[ObjectText]) -> list[str]
     asked = applied.between(connection, texts[0].key, texts[-1].key)
     made: list[str] = []
     others: dict[int, ObjectRecord] = {}
-    for number, (one, status) in enumerate(zip(texts, _dated(texts), strict=True)):
-        if not _is_ready(one.status, one.generation):
+    for number, one in enumerate(texts):
+        pieces = one.status.split(_TIME)
+        if not _is_ready(pieces[0], one.generation):
             others[number] = one.record
-        made.append(_document(one, status, asked.get(one.uid)))
+        made.append(_document(one, pieces, asked.get(one.uid)))
     slow = seen(connection, list(others.values()), with_owned=False)
     for number, shown in zip(others, slow, strict=True):
         made[number] = encoded(whole(shown)).decode()
     return made
 
 
-def _is_ready(status: str, generation: int) -> bool:
+def _is_ready(beginning: str, generation: int) -> bool:
     """Whether an object is surely Ready, so that nothing else changes what it shows.
 
     By what its status is up to the first time, which ends its first condition.
     """
-    beginning, end = _ready(generation)
-    return status.startswith(beginning) and status.endswith(end, 0, status.find(_TIME))
-
-
-@lru_cache(maxsize=64)
-def _ready(generation: int) -> tuple[str, str]:
     observed = f'"observedGeneration": {generation}, '
-    return f'{{{observed}"conditions": [{{"type": "Ready", "status": "True", ', f'", {observed}'
+    ready = f'{{{observed}"conditions": [{{"type": "Ready", "status": "True", '
+    return beginning.startswith(ready) and beginning.endswith(f'", {observed}')
 
 
-def _document(one: ObjectText, status: str, asked: AppliedRecord | None) -> str:
-    """Return an object as its document; its status comes with dates."""
+def _document(one: ObjectText, status: list[str], asked: AppliedRecord | None) -> str:
+    """Return an object as its document; its status comes cut at each time."""
     (kind, namespace, name, uid, generation, version, spec, _, labels, annotations, *others) = one
     finalizers, created, deleted, owner, *_ = others
     plain = finalizers == "[]" and deleted is None and owner is None and asked is None
@@ -82,7 +76,7 @@ def _document(one: ObjectText, status: str, asked: AppliedRecord | None) -> str:
         f'"namespace": {quoted(namespace)}, "uid": {quoted(uid)}, "labels": {labels}, '
         f'"annotations": {annotations}, "generation": {generation}, '
         f'"resourceVersion": "{version}", "creationTimestamp": {_date(created)}{rest}}}, '
-        f'"spec": {spec}, "status": {status}}}'
+        f'"spec": {spec}, "status": {_dated(status)}}}'
     )
 
 
@@ -99,14 +93,13 @@ def _rest_of_metadata(one: ObjectText, asked: AppliedRecord | None) -> str:
     return f", {json.dumps(parts)[1:-1]}" if parts else ""
 
 
-def _dated(texts: Sequence[ObjectText]) -> list[str]:
-    """Return the statuses of objects with their times as dates."""
-    first, *others = _BETWEEN.join([one.status for one in texts]).split(_TIME)
-    parts = [first]
-    for piece in others:
+def _dated(status: list[str]) -> str:
+    """Return a status that was cut at each time with its times as dates."""
+    parts = status[:1]
+    for piece in status[1:]:
         time, end, rest = piece.partition("}")
         parts += (_TIME, _date_before(time), end, rest)
-    return "".join(parts).split(_BETWEEN)
+    return "".join(parts)
 
 
 @lru_cache(maxsize=4096)
